@@ -1,0 +1,3 @@
+//! The banishctl binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The banishd binary.
+
+fn main() {}

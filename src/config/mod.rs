@@ -1,0 +1,1 @@
+//! Configuration in three stages: fragments, merged, validated settings.

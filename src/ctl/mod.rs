@@ -1,0 +1,1 @@
+//! `banishctl`: what it shows and does.

@@ -1,0 +1,1 @@
+//! The daemon: introduces journal, engine, firewall, ledger and bus to each other.

@@ -1,0 +1,9 @@
+//! The pure core: entries go in with their times, decisions come out. No clock, no I/O, no randomness.
+
+pub mod ban;
+pub mod entry;
+pub mod filter;
+pub mod jail;
+pub mod roster;
+pub mod subject;
+pub mod time;

@@ -1,0 +1,1 @@
+//! The bans in force, by place and by the instant they end.
