@@ -13,8 +13,8 @@ use crate::bus;
 use crate::engine::ban::{End, Place};
 use crate::engine::roster::State;
 use crate::engine::warden::Decision;
-use crate::firewall::{self, Change};
-use crate::ledger::{Checkpoint, Durability, Moment, Transaction};
+use crate::firewall::{self, Change, FirewallError};
+use crate::ledger::{self, Checkpoint, Durability, Moment, Transaction};
 
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,34 +136,42 @@ impl Daemon {
         self.apply(changes).await;
     }
 
-    /// Sends changes to the kernel and notes for each how it went.
-    pub(super) async fn apply(&mut self, changes: Vec<Change>) {
-        let Some(firewall) = &self.firewall else { return };
-        let places: Vec<Place> = changes.iter().map(|change| change.place().clone()).collect();
-        let refused = match firewall.apply(changes, clock::now()).await {
-            Ok(()) => Vec::new(),
-            Err(error) => {
-                self.firewall_failed(&error);
-                error.places().unwrap_or_else(|| places.clone())
-            }
-        };
-        for place in places {
-            if refused.contains(&place) {
-                self.owed.insert(place);
-            } else {
-                self.owed.remove(&place);
-                if self.warden.roster().at(&place).is_some_and(|held| held.state == State::Pending) {
-                    self.warden.mark(&place, State::Banned);
+    /// Sends changes to the kernel and notes for each how it went. What is refused does not keep the others back.
+    pub(super) async fn apply(&mut self, mut changes: Vec<Change>) {
+        let Some(firewall) = self.firewall.clone() else { return };
+        while !changes.is_empty() {
+            let (refused, rest) = match firewall.apply(changes.clone(), clock::now()).await {
+                Ok(()) => (Vec::new(), Vec::new()),
+                Err(error) => {
+                    self.firewall_failed(&error);
+                    at_fault(&error, changes.len())
+                }
+            };
+            let mut later = Vec::with_capacity(rest.len());
+            for (at, change) in changes.into_iter().enumerate() {
+                if refused.binary_search(&at).is_ok() {
+                    self.owed.insert(change.place().clone());
+                } else if rest.binary_search(&at).is_ok() {
+                    later.push(change);
+                } else {
+                    self.owed.remove(change.place());
+                    self.mark(&[change.place().clone()], State::Pending, self.taken());
                 }
             }
+            changes = later;
         }
-        if self.owed.is_empty() {
+        if self.owed.is_empty() && !self.rebuild_owed {
             self.firewall_worked();
         }
     }
 
+    /// The state of a ban that the kernel has taken.
+    fn taken(&self) -> State {
+        if self.ledger_retry.at().is_some() { State::Unsaved } else { State::Banned }
+    }
+
     /// Notes that the kernel refused something, and tells it once.
-    pub(super) fn firewall_failed(&mut self, error: &firewall::FirewallError) {
+    pub(super) fn firewall_failed(&mut self, error: &FirewallError) {
         if self.kernel_retry.at().is_none() {
             self.log.tell(Record::FirewallRefused { error: chain(error) });
         }
@@ -199,23 +207,15 @@ impl Daemon {
 
     /// Puts table, rules and all bans back in one transaction.
     pub(super) async fn rebuild(&mut self, change: &str) {
-        let Some(firewall) = &self.firewall else { return };
+        let Some(firewall) = self.firewall.clone() else { return };
         let elements = self.elements();
         let bans = elements.len();
         match firewall.rebuild(super::plan::policy(&self.settings, &self.spared), elements, clock::now()).await {
             Ok(()) => {
                 self.rebuild_owed = false;
                 self.owed.clear();
-                let pending: Vec<Place> = self
-                    .warden
-                    .roster()
-                    .iter()
-                    .filter(|held| held.state == State::Pending)
-                    .map(|held| held.ban.place.clone())
-                    .collect();
-                for place in pending {
-                    self.warden.mark(&place, State::Banned);
-                }
+                let all: Vec<Place> = self.warden.roster().iter().map(|held| held.ban.place.clone()).collect();
+                self.mark(&all, State::Pending, self.taken());
                 self.firewall_worked();
                 self.log.tell(Record::FirewallRestored { change: change.to_owned(), bans });
             }
@@ -233,25 +233,21 @@ impl Daemon {
 
     /// Writes `transaction` and whatever could not be written before it.
     pub(super) async fn commit(&mut self, transaction: Transaction, durability: Durability) {
-        let Some(ledger) = &self.ledger else { return };
+        let Some(ledger) = self.ledger.clone() else { return };
         let mut all = std::mem::take(&mut self.unwritten);
-        let before = !all.is_empty() && self.ledger_retry.at().is_some();
         all.absorb(transaction);
         if all.is_empty() {
             return;
         }
-        let begun = all.begun();
+        let begun: Vec<Place> = all.changes.iter().filter_map(begun).cloned().collect();
         let all = Arc::new(all);
         match ledger.commit(Arc::clone(&all), durability).await {
             Ok(()) => {
-                if before {
+                if self.ledger_retry.at().is_some() {
                     self.log.tell(Record::LedgerRecovered);
-                    for place in begun {
-                        if self.warden.roster().at(&place).is_some_and(|held| held.state == State::Unsaved) {
-                            self.warden.mark(&place, State::Banned);
-                        }
-                    }
+                    self.untold_status = true;
                 }
+                self.mark(&begun, State::Unsaved, State::Banned);
                 self.ledger_retry.worked();
             }
             Err(error) => {
@@ -259,9 +255,18 @@ impl Daemon {
                     self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
                 }
                 self.ledger_retry.failed(Instant::now());
+                self.mark(&begun, State::Banned, State::Unsaved);
                 self.unwritten = Arc::unwrap_or_clone(all);
-                self.unsaved.extend(begun);
                 self.untold_status = true;
+            }
+        }
+    }
+
+    /// Moves those of `places` that are in one state to another.
+    fn mark(&mut self, places: &[Place], from: State, to: State) {
+        for place in places {
+            if self.warden.roster().at(place).is_some_and(|held| held.state == from) {
+                self.warden.mark(place, to);
             }
         }
     }
@@ -294,6 +299,28 @@ impl Daemon {
         if let Some(bus) = &self.bus {
             bus.announce(news);
         }
+    }
+}
+
+/// Of `count` changes, by their numbers in order: which the kernel refuses, and which it has not looked at yet.
+fn at_fault(error: &FirewallError, count: usize) -> (Vec<usize>, Vec<usize>) {
+    match error {
+        FirewallError::Refused(refused) if !refused.which.is_empty() => {
+            let mut which = refused.which.clone();
+            which.sort_unstable();
+            let rest = (refused.applied..count).filter(|at| which.binary_search(at).is_err()).collect();
+            (which, rest)
+        }
+        FirewallError::Refused(refused) => ((refused.applied..count).collect(), Vec::new()),
+        FirewallError::Socket(_) | FirewallError::Owned { .. } | FirewallError::Gone => ((0..count).collect(), Vec::new()),
+    }
+}
+
+/// Whose ban a change of the ledger begins.
+fn begun(change: &ledger::Change) -> Option<&Place> {
+    match change {
+        ledger::Change::Begun(ban) => Some(&ban.place),
+        _ => None,
     }
 }
 

@@ -30,6 +30,9 @@ pub const FIREWALL_REBUILT: &str = "16b0695a0f0a4e9588e48bcf0a4e9a04";
 /// The kernel refused a change.
 pub const FIREWALL_REFUSED: &str = "d1264022ba454069a479223f230211d0";
 
+/// This kernel cannot do something that the configuration asks for.
+pub const FIREWALL_LACKS: &str = "5fc252b210ad4812ac6575afb82eb8e7";
+
 /// The kernel takes changes again.
 pub const FIREWALL_RECOVERED: &str = "b6a4b4575b6244ee9881f7b73750eda4";
 

@@ -52,6 +52,9 @@ pub enum StartError {
     /// Not even a ledger in memory.
     #[error("cannot keep a ledger in memory")]
     Memory(#[source] LedgerError),
+    /// There is no netlink to be had.
+    #[error("cannot reach the kernel's firewall")]
+    Firewall(#[source] firewall::FirewallError),
     /// There is no journal to read.
     #[error("cannot read the journal")]
     Journal(#[source] JournalError),
@@ -85,6 +88,8 @@ struct Daemon {
     /// The table as a whole is not what it should be.
     rebuild_owed: bool,
     kernel_retry: Retry,
+    /// What this kernel does not do and what is done instead.
+    lacks: BTreeSet<String>,
     dropped: BTreeMap<JailName, u64>,
 
     bus: Option<Bus>,
@@ -147,7 +152,7 @@ enum Aside {
 struct Inbox {
     news: mpsc::Receiver<journal::News>,
     requests: mpsc::Receiver<bus::Request>,
-    notices: mpsc::UnboundedReceiver<firewall::Notice>,
+    notices: mpsc::Receiver<firewall::Notice>,
     asides: mpsc::UnboundedReceiver<Aside>,
     terminate: Signal,
     interrupt: Signal,
@@ -158,7 +163,7 @@ struct Inbox {
 enum Event {
     News(Option<journal::News>),
     Request(bus::Request),
-    Notice(firewall::Notice),
+    Notices(Vec<firewall::Notice>),
     Aside(Aside),
     Stop,
     Hangup,
@@ -198,7 +203,7 @@ impl Daemon {
                     self.stop = true;
                 }
                 Event::Request(request) => self.answer(request).await,
-                Event::Notice(notice) => self.heal(notice).await,
+                Event::Notices(notices) => self.heal(notices).await,
                 Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
                 Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
                 Event::Aside(Aside::Fed(past)) => self.fed(past).await,
@@ -216,7 +221,7 @@ impl Inbox {
     fn new(
         news: mpsc::Receiver<journal::News>,
         requests: mpsc::Receiver<bus::Request>,
-        notices: mpsc::UnboundedReceiver<firewall::Notice>,
+        notices: mpsc::Receiver<firewall::Notice>,
         asides: mpsc::UnboundedReceiver<Aside>,
     ) -> std::io::Result<Inbox> {
         Ok(Inbox {
@@ -249,7 +254,13 @@ impl Inbox {
             _ = self.terminate.recv() => Event::Stop,
             _ = self.interrupt.recv() => Event::Stop,
             _ = self.hangup.recv() => Event::Hangup,
-            Some(notice) = self.notices.recv() => Event::Notice(notice),
+            Some(notice) = self.notices.recv() => {
+                let mut all = vec![notice];
+                while let Ok(more) = self.notices.try_recv() {
+                    all.push(more);
+                }
+                Event::Notices(all)
+            }
             Some(aside) = self.asides.recv() => Event::Aside(aside),
             () = timer => Event::Timer,
             () = lost => Event::BusLost,

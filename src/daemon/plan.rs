@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::{self, Jail, Settings, Traffic};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Field, Wanted};
-use crate::engine::filter::Sieve;
+use crate::engine::filter::{Hit, Sieve};
 use crate::engine::jail::allow::AllowList;
 use crate::engine::jail::scope::Scope;
 use crate::engine::jail::{Action, Rules};
@@ -103,18 +103,31 @@ pub fn feed_from(settings: &Settings, from: Stamp) -> Stamp {
 }
 
 /// The sieve as the reader asks it.
-pub struct Sifter(pub Sieve);
+pub struct Sifter {
+    sieve: Sieve,
+    hits: Vec<Hit>,
+}
+
+impl Sifter {
+    /// For one reader.
+    pub fn new(sieve: Sieve) -> Sifter {
+        Sifter { sieve, hits: Vec::new() }
+    }
+}
 
 impl Examine for Sifter {
     fn wanted(&self) -> &Wanted {
-        self.0.wanted()
+        self.sieve.wanted()
     }
 
     fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>> {
-        self.0.terms()
+        self.sieve.terms()
     }
 
     fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
-        self.0.examine(entry, sighted);
+        self.sieve.examine(entry, &mut self.hits);
+        for hit in self.hits.drain(..) {
+            sighted(hit.jail, hit.address);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::effects::First;
 use super::report::Record;
 use super::{Daemon, Reached, clock};
+use crate::engine::ban::Place;
 use crate::firewall::{Change, Notice};
 use crate::journal::{Harvest, News, Phase, Reason};
 
@@ -75,24 +76,41 @@ impl Daemon {
     }
 
     /// Makes the kernel's sets equal to the roster.
-    pub(super) async fn audit(&mut self) {
-        let Some(firewall) = &self.firewall else { return };
-        if let Err(error) = firewall.audit(self.elements(), clock::now(), true).await {
-            self.rebuild_owed = true;
-            self.firewall_failed(&error);
+    async fn audit(&mut self) {
+        let Some(firewall) = self.firewall.clone() else { return };
+        // Until the journal is read to its end, what only the kernel knows may be a ban that is decided again.
+        match firewall.audit(self.elements(), clock::now(), self.progress.caught_up).await {
+            Ok(_) => {}
+            Err(error) => {
+                self.rebuild_owed = true;
+                self.firewall_failed(&error);
+            }
         }
     }
 
-    /// Somebody else changed the kernel's table, or we may have missed that.
-    pub(super) async fn heal(&mut self, notice: Notice) {
-        match notice {
-            Notice::Foreign(foreign) => self.rebuild(&foreign.to_string()).await,
-            Notice::Overrun => self.audit().await,
+    /// Somebody else changed the kernel's table, or we may have missed that. One rebuild heals all that came together.
+    pub(super) async fn heal(&mut self, notices: Vec<Notice>) {
+        let mut changed = None;
+        let mut overrun = false;
+        for notice in notices {
+            match notice {
+                Notice::Foreign(foreign) => changed = Some(foreign.to_string()),
+                Notice::Overrun => overrun = true,
+                Notice::Lacks(lack) => {
+                    self.log.tell(Record::FirewallLacks { text: lack.to_string() });
+                    self.lacks.insert(lack.to_string());
+                }
+            }
+        }
+        match changed {
+            Some(change) => self.rebuild(&change).await,
+            None if overrun => self.audit().await,
+            None => {}
         }
     }
 
     /// Removes from the kernel what is not ours to keep.
-    pub(super) async fn remove(&mut self, places: Vec<crate::engine::ban::Place>) {
+    pub(super) async fn remove(&mut self, places: Vec<Place>) {
         if !places.is_empty() {
             self.apply(places.into_iter().map(Change::Remove).collect()).await;
         }

@@ -82,8 +82,8 @@ impl Daemon {
             self.warden.recount(jail);
         }
         self.to_be_fed.extend(fresh);
-        self.reader.replace(Box::new(plan::Sifter(plan::sieve(&self.settings))));
-        if let Some(firewall) = &self.firewall {
+        self.reader.replace(Box::new(plan::Sifter::new(plan::sieve(&self.settings))));
+        if let Some(firewall) = self.firewall.clone() {
             let policy = plan::policy(&self.settings, &self.spared);
             match firewall.set_policy(policy, self.elements(), clock::now()).await {
                 Ok(()) => self.firewall_worked(),
@@ -115,7 +115,7 @@ impl Daemon {
             .filter(|jail| fresh.contains(&jail.name))
             .map(|jail| (jail.name.clone(), jail.filter.clone()))
             .collect();
-        let mut sifter = plan::Sifter(Sieve::new(jails));
+        let mut sifter = plan::Sifter::new(Sieve::new(jails));
         let from = plan::feed_from(&self.settings, clock::now());
         let (source, _) = start::source(&self.options);
         let asides = self.asides.clone();

@@ -68,6 +68,11 @@ pub enum Record {
         /// What it said.
         error: String,
     },
+    /// The kernel cannot do something that the configuration asks for.
+    FirewallLacks {
+        /// What, and what is done instead.
+        text: String,
+    },
     /// The firewall takes bans again.
     FirewallRecovered,
     /// Entries were deleted from the journal before they were read.
@@ -256,7 +261,10 @@ fn tell(record: &Record) {
             tracing::warn!(MESSAGE_ID = ids::FIREWALL_REBUILT, banish.change = %change, banish.count = bans, "somebody changed table inet banish ({change}); put back with {bans} bans");
         }
         Record::FirewallRefused { error } => {
-            tracing::error!(MESSAGE_ID = ids::FIREWALL_REFUSED, banish.error = %error, "firewall: {error}");
+            tracing::error!(MESSAGE_ID = ids::FIREWALL_REFUSED, banish.error = %error, "the kernel refuses a change: {error}");
+        }
+        Record::FirewallLacks { text } => {
+            tracing::warn!(MESSAGE_ID = ids::FIREWALL_LACKS, "{text}");
         }
         Record::FirewallRecovered => {
             tracing::info!(MESSAGE_ID = ids::FIREWALL_RECOVERED, "the firewall takes bans again");
@@ -289,8 +297,9 @@ fn tell(record: &Record) {
         Record::ReloadRefused { problems } => {
             tracing::error!(
                 MESSAGE_ID = ids::RELOAD_FAILED,
-                banish.problems = problems,
-                "the new configuration has {problems} problems; the running one stays"
+                banish.problem = problems.join("; "),
+                "the new configuration has {} problems; the running one stays",
+                problems.len()
             );
         }
         Record::LedgerDamaged { aside } => {

@@ -13,7 +13,15 @@ impl Daemon {
     pub(super) async fn answer(&mut self, request: Request) {
         match request {
             Request::Ban { order, answer } => {
-                let state = self.ban(order).await;
+                let order = warden::BanOrder {
+                    subject: order.subject,
+                    jail: order.jail.unwrap_or_else(JailName::manual),
+                    length: order.length,
+                    reason: order.reason,
+                    uid: order.uid,
+                    force: order.force,
+                };
+                let state = self.ban(order).await.map(Into::into);
                 let _ = answer.send(state);
             }
             Request::Unban { subject, jail, uid, answer } => {
@@ -74,7 +82,7 @@ impl Daemon {
     }
 
     async fn read_counters(&mut self) {
-        if let Some(firewall) = &self.firewall
+        if let Some(firewall) = self.firewall.clone()
             && let Ok(dropped) = firewall.counters().await
         {
             self.dropped = dropped.into_iter().map(|(jail, dropped)| (jail, dropped.packets)).collect();
@@ -125,6 +133,9 @@ impl Daemon {
             FirewallState::Pending => say(Severity::Error, "the kernel refuses some bans; they are tried again"),
             FirewallState::Unavailable => say(Severity::Error, "the kernel does not have our table; nobody is cut off"),
         }
+        for lack in &self.lacks {
+            say(Severity::Notice, lack);
+        }
         if self.ledger_retry.at().is_some() {
             say(Severity::Error, "the ledger cannot be written; a restart would forget what was decided since");
         }
@@ -140,6 +151,16 @@ impl Daemon {
         }
         found.sort_by_key(|problem| problem.severity);
         found
+    }
+}
+
+impl From<State> for bus::State {
+    fn from(state: State) -> bus::State {
+        match state {
+            State::Banned | State::Provisional => bus::State::Banned,
+            State::Pending => bus::State::Pending,
+            State::Unsaved => bus::State::Unsaved,
+        }
     }
 }
 

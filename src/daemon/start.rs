@@ -30,7 +30,7 @@ impl Daemon {
         let (ledger, restored) = ledger(&options, &log)?;
         let own = protect::own_addresses();
         let (asides, asides_out) = mpsc::unbounded_channel();
-        let (notices, notices_out) = mpsc::unbounded_channel();
+        let (notices, notices_out) = mpsc::channel(QUEUE);
         let (requests, requests_out) = mpsc::channel(QUEUE);
         let (news, news_out) = mpsc::channel(QUEUE);
 
@@ -50,9 +50,9 @@ impl Daemon {
         warden.restore(restored.bans.clone(), restored.counted_from.clone(), restored.totals.clone());
 
         let ledger = ledger.map(Ledger::spawn).transpose()?;
-        let firewall = if options.dry_run { None } else { Some(Firewall::spawn(notices)?) };
+        let firewall = if options.dry_run { None } else { Some(Firewall::spawn(None, notices).map_err(StartError::Firewall)?) };
         let plan = Plan { source, start, once: options.once, liveness: journal::LIVENESS };
-        let sifter = Box::new(plan::Sifter(plan::sieve(&loaded.settings)));
+        let sifter = Box::new(plan::Sifter::new(plan::sieve(&loaded.settings)));
         let reader = journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?;
         let mut daemon = Daemon {
             printer: options.dry_run.then(Printer::default),
@@ -68,6 +68,7 @@ impl Daemon {
             owed: BTreeSet::new(),
             rebuild_owed: false,
             kernel_retry: Retry::default(),
+            lacks: BTreeSet::new(),
             dropped: BTreeMap::new(),
             bus: None,
             bus_retry: Retry::default(),
@@ -105,7 +106,7 @@ impl Daemon {
     /// Puts the bans of an earlier run in force, adopts what the kernel holds beyond them, and ends what is over.
     async fn take_up(&mut self, restored: Restored) {
         let now = clock::now();
-        if let Some(firewall) = &self.firewall {
+        if let Some(firewall) = self.firewall.clone() {
             let policy = plan::policy(&self.settings, &self.spared);
             match firewall.restore(policy, self.elements(), now).await {
                 Ok(found) => {

@@ -107,7 +107,7 @@ impl Daemon {
             let all = async {
                 reader.await.is_ok()
                     && match firewall {
-                        Some(firewall) => firewall.alive().await,
+                        Some(firewall) => firewall.alive().await.is_ok(),
                         None => true,
                     }
                     && match ledger {
