@@ -10,6 +10,7 @@ mod merged;
 pub mod port;
 mod problem;
 mod settings;
+mod source;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,7 +88,7 @@ pub fn load(layout: &Layout) -> Loaded {
         .iter()
         .map(|(name, path)| {
             let whole = fragment(path, &mut problems).filter(|(_, whole)| *whole);
-            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], filters::Nothing, vec![fragment])))
+            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], source::Nothing, vec![fragment])))
         })
         .collect();
     let sources = files.filters.iter().map(|(name, path)| (name, path, trees.get(name).and_then(Option::as_ref)));
