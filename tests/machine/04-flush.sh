@@ -33,7 +33,14 @@ m chmod 755 /run/flush-and-wait
 in_kernel() { m nft -j list table inet banish | python3 -c '
 import json, sys
 print(sum(len(o["set"].get("elem", [])) for o in json.load(sys.stdin)["nftables"] if "set" in o and not o["set"]["name"].startswith(("allow", "ports"))))'; }
-rules() { m nft -s list table inet banish | grep -vE 'elements|expires|timeout|^\s+[0-9a-f:.,{} ]+$' | sed -E 's/counter packets [0-9]+ bytes [0-9]+/counter/'; }
+# One line per rule of the table, without handles and counts.
+rules() { m nft -j list table inet banish | python3 -c '
+import json, sys
+def bare(x):
+    if isinstance(x, dict): return {k: None if k == "counter" else bare(v) for k, v in x.items()}
+    return [bare(v) for v in x] if isinstance(x, list) else x
+for o in json.load(sys.stdin)["nftables"]:
+    if "rule" in o: print(o["rule"]["chain"], json.dumps(bare(o["rule"]["expr"]), sort_keys=True))'; }
 
 heals() {   # NAME CMD...
   local name=$1 monitor ms out generations; shift
