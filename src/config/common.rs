@@ -220,7 +220,7 @@ fn bantime(item: &Item<'_>) -> Result<Length, Problem> {
 }
 
 fn subject(item: &Item<'_>) -> Result<Subject, Problem> {
-    let text = item.text()?;
+    let text = item.text().map_err(|_| item.expected("an address or a prefix"))?;
     if text.starts_with("file:") {
         return Err(item.error("lists in files are not supported by this version"));
     }

@@ -1,40 +1,18 @@
-//! Filter files: from TOML to compiled filters, each fault at the character of the pattern that it is about.
+//! All filters of a configuration: each compiled once for each mode, each fault told at its character.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-use figment::value::{Dict, Map};
-use figment::{Metadata, Profile, Provider};
 
 use super::common::{choice, kept};
 use super::merged::{Item, Merged, Table, excerpt};
-use super::problem::{Place, Problem, Severity};
-use super::words::{about_unknown, nearest};
-use crate::engine::entry::Field;
-use crate::engine::filter::{Definition, Fault, FieldRule, Filter, Part, Trust};
-
-/// The mode that every filter has: what stands outside of its `[mode.…]` tables.
-const NORMAL: &str = "normal";
+use super::problem::Problem;
+use super::source::{NORMAL, Source, strings};
+use super::words::nearest;
+use crate::engine::filter::{Definition, Filter, Trust};
 
 /// All configurations together look at no more different fields than that.
 const FIELD_LIMIT: usize = 1000;
-
-const KEYS: [&str; 10] = [
-    "description",
-    "journalmatch",
-    "trust",
-    "session",
-    "prefregex",
-    "failregex",
-    "ignoreregex",
-    "address",
-    "field",
-    "mode",
-];
-const MODE_KEYS: [&str; 5] = ["description", "journalmatch", "failregex", "ignoreregex", "field"];
-const FIELD_KEYS: [&str; 2] = ["name", "failregex"];
-const TRUST: [(&str, Trust); 2] = [("attested", Trust::Attested), ("claimed", Trust::Claimed)];
 
 /// All filters by name, compiled once for each mode.
 pub(super) struct Filters<'a> {
@@ -52,27 +30,6 @@ pub(super) struct Used {
 }
 
 type Compiled = (Arc<Definition>, Arc<Filter>);
-
-/// One filter file.
-struct Source<'a> {
-    file: PathBuf,
-    whole: Item<'a>,
-    trust: Trust,
-    session: Option<(Field, Item<'a>)>,
-    address: Option<(Field, Item<'a>)>,
-    prefregex: Option<Item<'a>>,
-    base: Lists<'a>,
-    modes: BTreeMap<String, Lists<'a>>,
-}
-
-/// What a filter and each of its modes may list; every item is a string.
-#[derive(Clone, Default)]
-struct Lists<'a> {
-    journalmatch: Vec<Item<'a>>,
-    failregex: Vec<Item<'a>>,
-    ignoreregex: Vec<Item<'a>>,
-    fields: Vec<(Field, Item<'a>, Vec<Item<'a>>)>,
-}
 
 impl<'a> Filters<'a> {
     /// Reads the filter files: name, file and tree; no tree for a file that could not be read.
@@ -116,7 +73,7 @@ impl<'a> Filters<'a> {
             return None;
         }
         let (definition, filter) = match journalmatch {
-            Some(lines) => self.compile(name, mode, Some(lines?), problems),
+            Some(lines) => self.compile(name, mode, Some(lines), problems),
             None => self.ready(name, mode, problems),
         }?;
         Some(Used { name: name.into(), mode: mode.into(), definition, filter })
@@ -193,10 +150,15 @@ impl<'a> Filters<'a> {
         let filter = match Filter::compile(&definition) {
             Ok(filter) => filter,
             Err(faults) => {
-                problems.extend(faults.iter().map(|fault| source.problem(&lists, fault)));
+                // Beside what was wrong before, only faults that cannot come from it are worth a line.
+                let own = faults.iter().filter(|fault| !source.broken || fault.offset.is_some());
+                problems.extend(own.map(|fault| source.problem(&lists, fault)));
                 return None;
             }
         };
+        if source.broken {
+            return None;
+        }
         let open = "does not say with ^ and $ where the text begins and ends: a stranger may put an address of his choice there";
         problems.extend(filter.unanchored().iter().map(|part| source.at(&lists, *part).warning(open)));
         self.fields.extend(fields_of(&definition));
@@ -206,162 +168,6 @@ impl<'a> Filters<'a> {
         }
         Some((Arc::new(definition), Arc::new(filter)))
     }
-}
-
-impl<'a> Source<'a> {
-    fn read(file: &Path, whole: &Item<'a>, problems: &mut Vec<Problem>) -> Option<Source<'a>> {
-        let before = problems.len();
-        let table = kept(whole.table(), problems)?;
-        refuse_unknown(&table, &KEYS, problems);
-        if let Some(description) = table.at("description") {
-            kept(description.text(), problems);
-        }
-        let trust = table.at("trust").and_then(|item| kept(item.word(&TRUST), problems)).unwrap_or_default();
-        let mut named = |key| {
-            let item = table.at(key)?;
-            Some((kept(field(&item), problems)?, item))
-        };
-        let (session, address) = (named("session"), named("address"));
-        let prefregex = table.at("prefregex").filter(|item| kept(item.text(), problems).is_some());
-        let base = Lists::read(&table, problems);
-        let mut modes = BTreeMap::new();
-        if let Some(given) = table.at("mode").and_then(|item| kept(item.table(), problems)) {
-            for item in given.items() {
-                let Some(mode) = kept(item.table(), problems) else { continue };
-                if item.name() == NORMAL {
-                    problems.push(item.key_error("is the mode without additions: its keys stand outside of all modes"));
-                }
-                refuse_unknown(&mode, &MODE_KEYS, problems);
-                modes.insert(item.name().to_owned(), Lists::read(&mode, problems));
-            }
-        }
-        let broken = problems[before..].iter().any(|problem| problem.severity == Severity::Error);
-        let file = file.to_path_buf();
-        (!broken).then(|| Source { file, whole: whole.clone(), trust, session, address, prefregex, base, modes })
-    }
-
-    fn has_mode(&self, mode: &str) -> bool {
-        mode == NORMAL || self.modes.contains_key(mode)
-    }
-
-    fn mode_names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(NORMAL).chain(self.modes.keys().map(String::as_str))
-    }
-
-    fn in_mode(&self, mode: &str) -> Lists<'a> {
-        let mut lists = self.base.clone();
-        if let Some(more) = self.modes.get(mode).cloned() {
-            lists.journalmatch.extend(more.journalmatch);
-            lists.failregex.extend(more.failregex);
-            lists.ignoreregex.extend(more.ignoreregex);
-            lists.fields.extend(more.fields);
-        }
-        lists
-    }
-
-    fn definition(&self, name: &str, lists: &Lists<'a>) -> Definition {
-        let name_of = |named: &Option<(Field, Item<'a>)>| named.as_ref().map(|(field, _)| field.clone());
-        let rule = |(field, _, patterns): &(Field, Item<'a>, Vec<Item<'a>>)| FieldRule {
-            field: field.clone(),
-            failregex: texts(patterns),
-        };
-        Definition {
-            name: name.to_owned(),
-            journalmatch: texts(&lists.journalmatch),
-            trust: self.trust,
-            session: name_of(&self.session),
-            prefregex: self.prefregex.as_ref().and_then(|item| item.text().ok()).map(str::to_owned),
-            failregex: texts(&lists.failregex),
-            ignoreregex: texts(&lists.ignoreregex),
-            address: name_of(&self.address),
-            fields: lists.fields.iter().map(rule).collect(),
-        }
-    }
-
-    /// What the configuration says at `part` of a definition made from `lists`.
-    fn at<'b>(&'b self, lists: &'b Lists<'a>, part: Part) -> &'b Item<'a> {
-        let item = match part {
-            Part::Journalmatch(at) => lists.journalmatch.get(at),
-            Part::Failregex(at) => lists.failregex.get(at),
-            Part::Ignoreregex(at) => lists.ignoreregex.get(at),
-            Part::Field(at, None) => lists.fields.get(at).map(|(_, rule, _)| rule),
-            Part::Field(at, Some(pattern)) => lists.fields.get(at).and_then(|(_, _, patterns)| patterns.get(pattern)),
-            Part::Prefregex => self.prefregex.as_ref(),
-            Part::Session => self.session.as_ref().map(|(_, item)| item),
-            Part::Address => self.address.as_ref().map(|(_, item)| item),
-            Part::Whole => None,
-        };
-        item.unwrap_or(&self.whole)
-    }
-
-    fn problem(&self, lists: &Lists<'a>, fault: &Fault) -> Problem {
-        let item = self.at(lists, fault.at);
-        let (Some(offset), Ok(text)) = (fault.offset, item.text()) else {
-            return item.place().map_or_else(|| self.about(&fault.reason), |_| item.error(&fault.reason));
-        };
-        match item.place_within(offset) {
-            Some(place) => item.problem(Severity::Error, Some(place), &fault.reason),
-            None => {
-                let before = text.get(..offset).map_or(0, |before| before.chars().count());
-                item.error(format!("{} (at character {} of the string)", fault.reason, before + 1))
-            }
-        }
-    }
-
-    fn about(&self, text: impl Into<String>) -> Problem {
-        self.whole.problem(Severity::Error, Some(Place::whole(&self.file)), text)
-    }
-}
-
-impl<'a> Lists<'a> {
-    fn read(table: &Table<'a>, problems: &mut Vec<Problem>) -> Lists<'a> {
-        let mut list = |key| table.at(key).and_then(|item| strings(&item, problems)).unwrap_or_default();
-        let (journalmatch, failregex, ignoreregex) = (list("journalmatch"), list("failregex"), list("ignoreregex"));
-        let rules = table.at("field").map(|item| item.list()).unwrap_or_default();
-        let fields = rules.into_iter().filter_map(|rule| {
-            let table = kept(rule.table(), problems)?;
-            refuse_unknown(&table, &FIELD_KEYS, problems);
-            let patterns = table.at("failregex").and_then(|item| strings(&item, problems)).unwrap_or_default();
-            let name = table.at("name").ok_or_else(|| rule.error("needs a name: the field to look at"));
-            let field = name.and_then(|name| field(&name));
-            Some((kept(field, problems)?, rule, patterns))
-        });
-        let fields = fields.collect();
-        Lists { journalmatch, failregex, ignoreregex, fields }
-    }
-}
-
-/// A filter has nothing built in.
-pub(super) struct Nothing;
-
-impl Provider for Nothing {
-    fn metadata(&self) -> Metadata {
-        Metadata::named("nothing")
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Map::new())
-    }
-}
-
-fn refuse_unknown(table: &Table<'_>, known: &[&str], problems: &mut Vec<Problem>) {
-    let unknown = table.items().filter(|item| !known.contains(&item.name()));
-    problems.extend(unknown.map(|item| item.key_error(about_unknown(item.name(), known))));
-}
-
-/// The items of a list of strings; `None` where one of them is none.
-fn strings<'a>(item: &Item<'a>, problems: &mut Vec<Problem>) -> Option<Vec<Item<'a>>> {
-    let items = item.list();
-    let good = items.iter().filter(|item| kept(item.text(), problems).is_some()).count();
-    (good == items.len()).then_some(items)
-}
-
-fn texts(items: &[Item<'_>]) -> Vec<String> {
-    items.iter().filter_map(|item| item.text().ok()).map(str::to_owned).collect()
-}
-
-fn field(item: &Item<'_>) -> Result<Field, Problem> {
-    item.text()?.parse().map_err(|error| item.error(format!("{error}")))
 }
 
 /// The names of all fields that a reader has to keep for this filter.

@@ -9,7 +9,7 @@ use super::merged::{Item, Merged, Table, excerpt};
 use super::port::Services;
 use super::problem::{Problem, Severity};
 use super::settings::{Jail, Settings};
-use super::words::about_unknown;
+use super::words::{SETTINGS, about_unknown};
 use crate::engine::ban::JailName;
 use crate::engine::jail::Rules;
 use crate::engine::jail::allow::AllowList;
@@ -49,7 +49,7 @@ pub(super) fn read<'a>(
             }
             "jail" => jails = kept(item.table(), problems),
             _ if general.set_top(&item, problems) => {}
-            name => problems.push(item.key_error(about_unknown(name, &TOP_KEYS))),
+            name => problems.push(item.key_error(about_unknown(name, &TOP_KEYS, SETTINGS))),
         }
     }
     let mut read = Vec::new();
@@ -89,7 +89,7 @@ fn read_keys(
         }
         problems.push(item.key_error(match OWN_KEYS.contains(&item.name()) {
             true => "belongs to a jail, not here".to_owned(),
-            false => about_unknown(item.name(), known),
+            false => about_unknown(item.name(), known, SETTINGS),
         }));
     }
 }
@@ -126,7 +126,7 @@ impl Reader<'_> {
         for item in table.items() {
             if !common.set(&item, problems) && !OWN_KEYS.contains(&item.name()) {
                 let known: Vec<&str> = Common::KEYS.into_iter().chain(OWN_KEYS).collect();
-                problems.push(item.key_error(about_unknown(item.name(), &known)));
+                problems.push(item.key_error(about_unknown(item.name(), &known, SETTINGS)));
             }
         }
         let scope = self.scope(&table, &common.protocols, problems);
@@ -172,7 +172,11 @@ impl Reader<'_> {
     }
 
     fn range(&self, item: &Item<'_>) -> Result<RangeInclusive<u16>, Problem> {
-        let text = item.integer().map_or_else(|| item.text().map(str::to_owned), |number| Ok(number.to_string()))?;
+        let text = match (item.text(), item.integer()) {
+            (Ok(name), _) => name.to_owned(),
+            (_, Some(number)) => number.to_string(),
+            _ => return Err(item.expected("a port's number, a range or a service's name")),
+        };
         self.services.range(&text).map_err(|error| item.error(format!("{}: {error}", excerpt(&text))))
     }
 }

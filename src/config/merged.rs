@@ -112,7 +112,8 @@ impl<'a> Item<'a> {
         Problem { severity, place, key: self.key(), jail: self.jail(), text: text.into() }
     }
 
-    fn expected(&self, what: &str) -> Problem {
+    /// An error about a value of the wrong kind.
+    pub(super) fn expected(&self, what: &str) -> Problem {
         self.error(format!("expected {what}, found {}", found(self.value)))
     }
 

@@ -11,6 +11,7 @@ pub mod port;
 mod problem;
 mod settings;
 mod single;
+mod source;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +90,7 @@ pub fn load(layout: &Layout) -> Loaded {
         .iter()
         .map(|(name, path)| {
             let whole = fragment(path, &mut problems).filter(|(_, whole)| *whole);
-            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], filters::Nothing, vec![fragment])))
+            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], source::Nothing, vec![fragment])))
         })
         .collect();
     let sources = files.filters.iter().map(|(name, path)| (name, path, trees.get(name).and_then(Option::as_ref)));

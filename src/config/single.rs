@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::filters::{Filters, Nothing};
+use super::filters::Filters;
 use super::layers::{self, Layout};
 use super::merged::{Merged, excerpt};
 use super::problem::{Problem, Severity, sorted};
+use super::source::Nothing;
 use super::words::nearest;
 use crate::engine::filter::{Definition, Filter};
 

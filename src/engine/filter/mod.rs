@@ -25,7 +25,7 @@ use origin::Branch;
 use patterns::{Pattern, PatternSet};
 
 /// What a filter file says for one mode, merged and not yet understood.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     /// The filter's name: its file's name without the ending.
     pub name: String,
@@ -52,7 +52,7 @@ pub struct Definition {
 }
 
 /// Patterns of failures in a field that is not MESSAGE.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldRule {
     /// The field.
     pub field: Field,
