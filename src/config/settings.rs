@@ -8,6 +8,7 @@ use crate::engine::filter::{Definition, Filter};
 use crate::engine::jail::Rules;
 use crate::engine::jail::allow::AllowList;
 use crate::engine::jail::scope::Scope;
+use crate::engine::time::Length;
 
 /// Everything that the configuration says.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Settings {
     pub jails: Vec<Jail>,
     /// What concerns the nftables table as a whole.
     pub firewall: FirewallSettings,
+    /// `[default] bantime`: for how long a ban by hand is where it does not say.
+    pub bantime: Length,
     /// How long the ledger remembers what is over.
     pub history: Duration,
     /// How far back a start reads the journal where no snapshot says what was counted.

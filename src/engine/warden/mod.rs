@@ -5,7 +5,8 @@
 
 mod command;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::ban::{Ban, Cause, End, JailName, Place};
 use super::jail::tally::Tally;
@@ -73,6 +74,9 @@ pub struct Warden {
     counted: u32,
 }
 
+/// Two ends that are no further apart are the same: the kernel keeps what is left of a ban, in steps of its own clock.
+const SAME_END: Duration = Duration::from_secs(2);
+
 /// After so many counted failures what is too old is forgotten.
 const TIDY_EVERY: u32 = 8192;
 
@@ -100,9 +104,8 @@ impl Warden {
         }
     }
 
-    /// Takes over these jails. A jail that stays keeps its counts; bans of one that is gone, and of subjects that are
-    /// now allowed, end.
-    pub fn configure(&mut self, jails: impl IntoIterator<Item = (JailName, Rules)>, now: Stamp) -> Vec<Decision> {
+    /// Takes over these jails; one that stays keeps its counts. [`Warden::lift_unwanted`] belongs behind it.
+    pub fn configure(&mut self, jails: impl IntoIterator<Item = (JailName, Rules)>) {
         let mut earlier = std::mem::take(&mut self.jails);
         for (name, rules) in jails {
             let jail = match earlier.remove(&name) {
@@ -118,13 +121,18 @@ impl Warden {
             };
             self.jails.insert(name, jail);
         }
+    }
+
+    /// Ends the bans of jails that are gone, that only report, and of subjects that are allowed. The bans of the jails
+    /// in `spared` stay: those that are not there by a mistake in their configuration and not by intent.
+    pub fn lift_unwanted(&mut self, spared: &BTreeSet<JailName>, now: Stamp) -> Vec<Decision> {
         let unwanted: Vec<Place> = self
             .roster
             .iter()
             .map(|held| &held.ban.place)
             .filter(|place| match self.jails.get(&place.jail) {
                 Some(jail) => jail.rules.allow.covers(&place.subject) || jail.rules.action == Action::Log,
-                None => true,
+                None => !spared.contains(&place.jail),
             })
             .cloned()
             .collect();
@@ -178,19 +186,24 @@ impl Warden {
         decisions
     }
 
-    /// Takes over bans that the kernel holds and the ledger did not know: (place, since, until). They are provisional
-    /// until [`Warden::confirm`]; a deciding entry that is read before that takes its place.
-    /// Gives back the places that are not adopted: jails that are not there, allowed subjects, and what was unbanned
-    /// after it was banned.
-    pub fn adopt(&mut self, found: impl IntoIterator<Item = (Place, Stamp, Stamp)>) -> Vec<Place> {
+    /// Takes over bans that the kernel holds and the ledger did not know, each with its end. They are provisional until
+    /// [`Warden::confirm`]; a deciding entry that is read before that takes its place. `lifted` are bans that ended
+    /// before their time: an element with the end of one of these is a ban whose lifting did not reach the kernel.
+    /// Gives back the places that are not adopted: those, jails that are not there, and allowed subjects.
+    pub fn adopt(
+        &mut self,
+        found: impl IntoIterator<Item = (Place, Stamp)>,
+        lifted: &[Ban],
+        now: Stamp,
+    ) -> Vec<Place> {
         let mut refused = Vec::new();
-        for (place, since, until) in found {
-            let settled = self.counted_from.get(&place).is_some_and(|settled| *settled >= since);
+        for (place, until) in found {
+            let was_lifted = lifted.iter().any(|ban| ban.place == place && apart(ban.until, until) <= SAME_END);
             let wanted = self.jails.get(&place.jail).is_some_and(|jail| !jail.rules.allow.covers(&place.subject));
-            if settled || !wanted {
+            if was_lifted || !wanted {
                 refused.push(place);
             } else if self.roster.at(&place).is_none() {
-                self.roster.put(Ban { place, since, until, failures: 0, cause: Cause::Adopted }, State::Provisional);
+                self.roster.put(Ban { place, since: now, until, failures: 0, cause: Cause::Adopted }, State::Provisional);
             }
         }
         refused
@@ -331,6 +344,10 @@ impl Warden {
             jails.get(&place.jail).is_some_and(|jail| *settled >= newest.before(jail.rules.findtime))
         });
     }
+}
+
+fn apart(one: Stamp, other: Stamp) -> Duration {
+    one.since(other).max(other.since(one))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ fn rules() -> Rules {
 
 fn warden() -> Warden {
     let mut warden = Warden::new();
-    warden.configure([(name("sshd"), rules()), (JailName::manual(), rules())], Stamp::EPOCH);
+    warden.configure([(name("sshd"), rules()), (JailName::manual(), rules())]);
     warden
 }
 
@@ -119,22 +119,24 @@ fn an_adopted_ban_gives_way_to_its_own_deciding_entry() {
     let mut warden = warden();
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let gone = Place { jail: name("gone"), subject: "192.0.2.1".parse().unwrap() };
-    let refused = warden.adopt([(place.clone(), at(12), at(612)), (gone.clone(), at(12), at(612))]);
+    let refused = warden.adopt([(place.clone(), at(612)), (gone.clone(), at(612))], &[], at(13));
     assert_eq!(refused, [gone]);
     let decisions = warden.see(&three("192.0.2.1", 10), at(20));
     assert!(matches!(&decisions[..], [Decision::Ban(ban)] if ban.cause.word() == "failures"));
     assert_eq!(warden.confirm(), []);
     let other = Place { jail: name("sshd"), subject: "192.0.2.2".parse().unwrap() };
-    warden.adopt([(other, at(12), at(612))]);
+    warden.adopt([(other, at(612))], &[], at(13));
     assert!(matches!(&warden.confirm()[..], [Decision::Ban(ban)] if ban.cause == Cause::Adopted));
 }
 
 #[test]
-fn what_was_unbanned_later_is_not_adopted() {
+fn a_ban_whose_lifting_did_not_reach_the_kernel_is_not_adopted() {
     let mut warden = warden();
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
-    warden.restore([], [(place.clone(), at(30))], []);
-    assert_eq!(warden.adopt([(place.clone(), at(12), at(612))]), [place]);
+    let lifted = Ban { place: place.clone(), since: at(12), until: at(612), failures: 3, cause: Cause::Adopted };
+    let almost = Stamp::from_usec(at(612).usec() + 3000);
+    assert_eq!(warden.adopt([(place.clone(), almost)], std::slice::from_ref(&lifted), at(40)), [place.clone()]);
+    assert_eq!(warden.adopt([(place, at(700))], &[lifted], at(40)), []);
 }
 
 #[test]
@@ -169,11 +171,12 @@ fn a_jails_end_and_a_new_allowance_lift_bans() {
     warden.see(&three("192.0.2.1", 10), at(20));
     warden.see(&three("192.0.2.2", 10), at(20));
     let allowing = Rules { allow: ["192.0.2.2".parse().unwrap()].into_iter().collect(), ..rules() };
-    let ended = warden.configure([(name("sshd"), allowing)], at(30));
-    assert!(
-        matches!(&ended[..], [Decision::End { end: End::Configuration, ban, .. }] if ban.place.subject.to_string() == "192.0.2.2")
-    );
-    assert_eq!(warden.configure([], at(31)).len(), 1);
+    warden.configure([(name("sshd"), allowing)]);
+    let ended = warden.lift_unwanted(&BTreeSet::new(), at(30));
+    assert!(matches!(&ended[..], [Decision::End { end: End::Configuration, ban, .. }] if ban.place.subject.to_string() == "192.0.2.2"));
+    warden.configure([]);
+    assert_eq!(warden.lift_unwanted(&BTreeSet::from([name("sshd")]), at(31)), [], "left out by a mistake");
+    assert_eq!(warden.lift_unwanted(&BTreeSet::new(), at(31)).len(), 1);
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+#   make              build banishd and banishctl (release)
+#   make install      DESTDIR= and PREFIX= as usual; PREFIX is /usr because the bus, polkit and systemd look there
+#   make uninstall    lifts all bans where it is live; keeps changed configuration and the ledger
+#   make test         everything that must hold; as root also the tests that need it, a really booted machine among them
+#   make demo         (root) an attack on a throwaway machine, to look at; HOLD=1 leaves the machine up
+#   make bench        (root) the benchmarks
+#   make audit        security advisories of the dependencies (online)
+#
+# test, demo and bench install the Debian packages and crates they need, and say so.
+
+SHELL = /bin/bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := build
+.PHONY: build install uninstall test demo bench audit
+
+DESTDIR ?=
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+CARGO_FLAGS ?= --locked
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+cargo := scripts/cargo
+built := $(CARGO_TARGET_DIR)/release
+sbindir := $(PREFIX)/sbin
+bindir := $(PREFIX)/bin
+libdir := $(PREFIX)/lib
+datadir := $(PREFIX)/share
+reference := $(datadir)/banish/etc
+man_pages := $(wildcard man/*.[158])
+# What `install` puts where, but for configuration: SOURCE:TARGET:MODE.
+files := \
+  $(built)/banishd:$(sbindir)/banishd:755 \
+  $(built)/banishctl:$(bindir)/banishctl:755 \
+  units/banishd.service:$(libdir)/systemd/system/banishd.service:644 \
+  units/banish.sysusers:$(libdir)/sysusers.d/banish.conf:644 \
+  units/banish.tmpfiles:$(libdir)/tmpfiles.d/banish.conf:644 \
+  units/banish.catalog:$(libdir)/systemd/catalog/banish.catalog:644 \
+  dbus/org.banish1.conf:$(datadir)/dbus-1/system.d/org.banish1.conf:644 \
+  dbus/org.banish1.service:$(datadir)/dbus-1/system-services/org.banish1.service:644 \
+  dbus/org.banish1.policy:$(datadir)/polkit-1/actions/org.banish1.policy:644 \
+  $(foreach f,$(wildcard dbus/*.xml),$(f):$(datadir)/dbus-1/interfaces/$(notdir $(f)):644) \
+  $(foreach f,$(man_pages),$(f):$(datadir)/man/man$(subst .,,$(suffix $(f)))/$(notdir $(f)):644) \
+  $(built)/completions/banishctl.bash:$(datadir)/bash-completion/completions/banishctl:644 \
+  $(built)/completions/banishctl.zsh:$(datadir)/zsh/vendor-completions/_banishctl:644 \
+  $(built)/completions/banishctl.fish:$(datadir)/fish/vendor_completions.d/banishctl.fish:644 \
+  README.md:$(datadir)/doc/banish/README.md:644 \
+  CHANGELOG.md:$(datadir)/doc/banish/CHANGELOG.md:644 \
+  docs/architecture.md:$(datadir)/doc/banish/architecture.md:644
+# A directory that other packages bring would be missing from a machine that has none of them.
+live := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
+
+build:
+	@scripts/need build
+	$(cargo) build --release $(CARGO_FLAGS) --bins
+	@mkdir -p $(built)/completions && for shell in bash zsh fish; do \
+	  $(built)/banishctl completions $$shell >$(built)/completions/banishctl.$$shell || exit 1; done
+
+# Builds where nothing has been built; `make && sudo make install` builds as the user and only copies as root.
+install: $(if $(wildcard $(built)/banishctl $(built)/banishd),,build)
+	@set -e; for f in $(files); do IFS=: read -r from to mode <<<"$$f"; \
+	  install -D -m $$mode "$$from" "$(DESTDIR)$$to"; done
+ifneq ($(PREFIX),/usr)
+	@sed -i 's|/usr/sbin/|$(sbindir)/|; s|/usr/bin/|$(bindir)/|' \
+	  $(DESTDIR)$(libdir)/systemd/system/banishd.service $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
+endif
+	@scripts/conffiles install etc $(DESTDIR)$(SYSCONFDIR)/banish $(DESTDIR)$(reference)
+	@$(if $(live),scripts/activate && echo "installed. Start it with: systemctl enable --now banishd",true)
+
+uninstall:
+	@$(if $(live),systemctl disable --now banishd.service 2>/dev/null; \
+	  ! [ -x $(bindir)/banishctl ] || $(bindir)/banishctl disarm || true,true)
+	@for f in $(files); do IFS=: read -r from to mode <<<"$$f"; rm -f -- "$(DESTDIR)$$to"; done
+	@scripts/conffiles remove $(DESTDIR)$(SYSCONFDIR)/banish $(DESTDIR)$(reference)
+	@for d in $(datadir)/banish $(datadir)/doc/banish; do \
+	  [ ! -d $(DESTDIR)$$d ] || find $(DESTDIR)$$d -depth -type d -empty -delete; done
+	@$(if $(live),systemctl daemon-reload && journalctl --update-catalog,true)
+	@$(if $(live),echo "removed. The ledger stays in /var/lib/banish; changed configuration in $(SYSCONFDIR)/banish",true)
+
+test:
+	@tests/run
+
+demo:
+	@tests/machine/demo
+
+bench:
+	@scripts/need build bench
+	@tests/built bench
+
+audit:
+	@scripts/cargo-deny check advisories
