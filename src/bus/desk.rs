@@ -204,6 +204,16 @@ async fn uid_of(connection: &Connection, name: &OwnedUniqueName) -> Result<u32, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cut_is_a_start_of_the_text(text in any::<String>(), max in 0usize..40) {
+            let start = cut(&text, max);
+            prop_assert!(text.starts_with(start) && start.len() <= max);
+            prop_assert!(start.len() == text.len() || start.len() + 4 > max);
+        }
+    }
 
     fn plea(subject: &str) -> Plea<'_> {
         Plea { subject, jail: None, duration_usec: 0, reason: "", force: false }

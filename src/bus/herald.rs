@@ -178,3 +178,36 @@ async fn tell<I: Interface>(
         .emit("org.freedesktop.DBus.Properties", "PropertiesChanged", &(I::name(), changed, invalidated.as_slice()))
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_the_interface_promises_to_tell() {
+        for (told, xml) in [
+            (manager::TOLD.as_slice(), include_str!("../../dbus/org.banish1.Manager.xml")),
+            (jail::TOLD.as_slice(), include_str!("../../dbus/org.banish1.Jail.xml")),
+        ] {
+            // A property that has no annotation ends in its own tag.
+            let silent = xml.lines().filter(|line| line.contains("<property ") && line.ends_with("/>"));
+            let mut promised: Vec<_> = silent.filter_map(|line| line.split('"').nth(1)).collect();
+            let mut told = told.to_vec();
+            promised.sort_unstable();
+            told.sort_unstable();
+            assert_eq!(told, promised);
+        }
+    }
+
+    #[test]
+    fn reloads_that_nobody_tells_do_not_pile_up() {
+        let herald = Herald::default();
+        for n in 0..100 {
+            herald.reloaded(false, &format!("{n}\0{}", "ä".repeat(TEXT)));
+        }
+        let errands = herald.lock();
+        assert_eq!(errands.reloads.len(), RELOADS);
+        let (_, last) = errands.reloads.back().unwrap();
+        assert!(last.starts_with("99\u{fffd}ä") && last.len() <= TEXT + 2, "{}", last.len());
+    }
+}

@@ -240,3 +240,23 @@ impl From<super::request::Problem> for Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_position_is_a_place_or_nothing(text in "[a-z0-9./: -]{0,40}|\\PC{0,20}") {
+            match parse_position(&text) {
+                Ok(None) => prop_assert!(text.is_empty()),
+                Ok(Some(place)) => {
+                    let again = format!("{} {}", place.jail, place.subject);
+                    prop_assert_eq!(parse_position(&again), Ok(Some(place)));
+                }
+                Err(refusal) => prop_assert!(matches!(refusal, Refusal::InvalidPosition(_))),
+            }
+        }
+    }
+}

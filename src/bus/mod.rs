@@ -92,7 +92,7 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Registers the manager's object and one for each of `jails`, then takes the name. Commands and questions come
+    /// Registers the manager's object and one for each of `jails` (the built-in one too), then takes the name. Commands and questions come
     /// over `requests`; nothing is asked before this returns.
     ///
     /// # Errors
