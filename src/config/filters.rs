@@ -79,6 +79,18 @@ impl<'a> Filters<'a> {
         Some(Used { name: name.into(), mode: mode.into(), definition, filter })
     }
 
+    /// The filter called `name`, whether a jail uses it or not.
+    pub(super) fn named(&mut self, name: &str, mode: &str, problems: &mut Vec<Problem>) -> Option<Used> {
+        let source = self.sources.get(name)?.as_ref()?;
+        if !source.has_mode(mode) {
+            let known = choice(source.mode_names());
+            problems.push(source.about(format!("has no mode {}, only {known}", excerpt(mode))));
+            return None;
+        }
+        let (definition, filter) = self.ready(name, mode, problems)?;
+        Some(Used { name: name.into(), mode: mode.into(), definition, filter })
+    }
+
     /// What deserves a warning where a running jail uses this filter.
     pub(super) fn warning(&self, name: &str) -> Option<Problem> {
         let source = self.sources.get(name)?.as_ref().filter(|source| source.trust == Trust::Claimed)?;

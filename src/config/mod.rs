@@ -10,6 +10,7 @@ mod merged;
 pub mod port;
 mod problem;
 mod settings;
+mod single;
 mod source;
 mod words;
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
 pub use settings::{FirewallSettings, Jail, Replies, Settings, Traffic};
+pub use single::{LoadedFilter, load_filter, load_filter_file};
 
 use filters::Filters;
 use fragment::{Fragment, Step};

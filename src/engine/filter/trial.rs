@@ -76,6 +76,11 @@ impl Trial {
         judge(&mut self.judge, entry)
     }
 
+    /// Tries an entry as if it came from where the filter's `journalmatch` says.
+    pub fn examine_anywhere(&mut self, entry: Entry<'_>) -> Verdict {
+        judge(&mut self.judge, entry)
+    }
+
     /// Tries a bare text as MESSAGE of an entry that comes from the right place and belongs to no session.
     pub fn message(&mut self, text: &[u8]) -> Verdict {
         self.page.begin(Stamp::EPOCH, 0);
