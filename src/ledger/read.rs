@@ -22,7 +22,7 @@ pub struct Restored {
     pub checkpoints: Vec<Checkpoint>,
     /// The bans in force, oldest first.
     pub bans: Vec<Ban>,
-    /// Bans whose time was over while nobody looked: the caller writes their end.
+    /// Bans whose time was over while nobody looked, in no order: the caller writes their end.
     pub overdue: Vec<Ban>,
     /// Bans lifted before their time was over, the latest last: an element of the kernel's that only these explain is
     /// not adopted.
@@ -55,36 +55,54 @@ pub struct Past {
 const BANS: &str = "SELECT jail, subject, decided, since, until, failures, cause, uid, reason, evidence,
                         ended_at, ended_how, ended_uid, unannounced FROM bans";
 
-/// All that a start needs.
+/// All that a start needs. One pass over the bans in the order they lie in: by way of an index each would be a page.
 pub(super) fn restore(db: &Connection, now: Stamp) -> rusqlite::Result<Restored> {
     let mut lost = 0;
-    let open = rows(db, &format!("{BANS} WHERE ended_at IS NULL ORDER BY since, id"), [], past, &mut lost)?;
-    let (bans, overdue) = open.into_iter().map(|past| past.ban).partition(|ban| ban.until > now);
-    let lifted = format!(
-        "{BANS} WHERE ended_how IN ('operator', 'configuration') AND (until IS NULL OR until > ?1) ORDER BY ended_at, id"
+    let needed = format!(
+        "{BANS} NOT INDEXED WHERE ended_at IS NULL OR unannounced != 0
+             OR (ended_how IN ('operator', 'configuration') AND (until IS NULL OR until > ?1)) ORDER BY id"
     );
-    let lifted = rows(db, &lifted, [instant(now)], past, &mut lost)?;
-    let unannounced = format!("{BANS} WHERE unannounced != 0 ORDER BY id");
-    let unannounced = rows(db, &unannounced, [], |row| Some((cell::<i64>(row, 13)?, past(row)?)), &mut lost)?;
+    let mut restored = Restored::default();
+    for (bits, past) in rows(db, &needed, [instant(now)], |row| Some((cell(row, 13)?, past(row)?)), &mut lost)? {
+        restored.sort_in(bits, past, now);
+    }
+    restored.bans.sort_by_key(|ban| ban.since);
+    restored.lifted.sort_by_key(|past| past.ended.map(|(when, _)| when));
     Ok(Restored {
         checkpoints: rows(db, "SELECT source, cursor, stamp FROM checkpoints", [], checkpoint, &mut lost)?,
-        bans,
-        overdue,
-        lifted,
         counted_from: rows(db, "SELECT jail, subject, stamp FROM counted_from", [], placed, &mut lost)?,
         totals: rows(db, "SELECT jail, bans FROM totals", [], total, &mut lost)?,
-        unannounced: unannounced.into_iter().flat_map(|(bits, past)| moments(bits, past)).collect(),
         pauses: rows(db, "SELECT jail, since, until FROM pauses ORDER BY since", [], pause, &mut lost)?,
         snapshots: rows(db, "SELECT jail, cursor, config, state FROM snapshots", [], snapshot, &mut lost)?,
         unreadable: lost,
-        kept_aside: None,
+        ..restored
     })
+}
+
+impl Restored {
+    fn sort_in(&mut self, unannounced: i64, past: Past, now: Stamp) {
+        for moment in [Moment::Begun, Moment::Ended] {
+            if unannounced & bit(moment) != 0 {
+                self.unannounced.push((moment, past.clone()));
+            }
+        }
+        match past.ended {
+            None if past.ban.until > now => self.bans.push(past.ban),
+            None => self.overdue.push(past.ban),
+            Some((_, End::Operator { .. } | End::Configuration)) if past.ban.until > now => self.lifted.push(past),
+            Some(_) => {}
+        }
+    }
 }
 
 /// The bans in force, oldest first. Asks for nothing that the first version of the schema did not have.
 pub(super) fn bans_in_force(db: &Connection, now: Stamp) -> rusqlite::Result<Vec<Ban>> {
-    let sql = format!("{BANS} WHERE ended_at IS NULL AND (until IS NULL OR until > ?1) ORDER BY since, id");
-    Ok(rows(db, &sql, [instant(now)], past, &mut 0)?.into_iter().map(|past| past.ban).collect())
+    // The inner question is answered by an index alone, the outer one in the order the rows lie in.
+    let sql =
+        format!("{BANS} WHERE id IN (SELECT id FROM bans WHERE ended_at IS NULL) AND (until IS NULL OR until > ?1)");
+    let mut bans: Vec<Ban> = rows(db, &sql, [instant(now)], past, &mut 0)?.into_iter().map(|past| past.ban).collect();
+    bans.sort_by_key(|ban| ban.since);
+    Ok(bans)
 }
 
 pub(super) fn history(db: &Connection, subject: Subject, limit: u32) -> rusqlite::Result<Vec<Past>> {
@@ -144,11 +162,6 @@ fn end(word: &str, row: &Row<'_>) -> Option<End> {
         "replaced" => End::Replaced,
         _ => return None,
     })
-}
-
-fn moments(bits: i64, past: Past) -> impl Iterator<Item = (Moment, Past)> {
-    let untold = [Moment::Begun, Moment::Ended].into_iter().filter(move |moment| bits & bit(*moment) != 0);
-    untold.map(move |moment| (moment, past.clone()))
 }
 
 fn checkpoint(row: &Row<'_>) -> Option<Checkpoint> {

@@ -23,7 +23,6 @@ const STEPS: [&str; 2] = [
      );
      CREATE UNIQUE INDEX bans_by_decision ON bans (subject, jail, decided);
      CREATE UNIQUE INDEX bans_in_force ON bans (subject, jail) WHERE ended_at IS NULL;
-     CREATE INDEX bans_unannounced ON bans (id) WHERE unannounced != 0;
      CREATE TABLE counted_from (
          jail TEXT NOT NULL, subject TEXT NOT NULL, stamp INTEGER NOT NULL, PRIMARY KEY (jail, subject)
      ) WITHOUT ROWID;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use banish::engine::ban::End;
 use banish::engine::time::Stamp;
-use banish::ledger::{Durability, FILE, OpenError, Restored, Store};
+use banish::ledger::{Durability, FILE, LedgerError, OpenError, Restored, Store};
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
 
@@ -136,6 +136,18 @@ fn a_second_daemon_is_refused_and_readers_are_not() {
 }
 
 #[test]
+fn a_shell_left_in_the_middle_of_a_write_delays_a_commit_and_no_more() {
+    let dir = with_bans(1);
+    let (mut store, _) = Store::open(dir.path(), NOW).unwrap();
+    let shell = Connection::open(file(&dir)).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = store.commit(&nth(2), Durability::Entries);
+    assert!(matches!(refused, Err(LedgerError::Busy(_))), "{refused:?}");
+    shell.execute_batch("ROLLBACK").unwrap();
+    store.commit(&nth(2), Durability::Entries).unwrap();
+}
+
+#[test]
 fn without_a_ledger_no_bans_are_read_and_without_a_directory_none_is_made() {
     let dir = tempdir().unwrap();
     assert_eq!(Store::read_bans(dir.path(), NOW).unwrap(), []);
@@ -181,7 +193,6 @@ const VERSION_1: &str = "
     );
     CREATE UNIQUE INDEX bans_by_decision ON bans (subject, jail, decided);
     CREATE UNIQUE INDEX bans_in_force ON bans (subject, jail) WHERE ended_at IS NULL;
-    CREATE INDEX bans_unannounced ON bans (id) WHERE unannounced != 0;
     CREATE TABLE counted_from (
         jail TEXT NOT NULL, subject TEXT NOT NULL, stamp INTEGER NOT NULL, PRIMARY KEY (jail, subject)
     ) WITHOUT ROWID;

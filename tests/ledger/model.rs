@@ -141,6 +141,7 @@ impl Row {
 /// The same with those lists put in order that promise none.
 pub fn sorted(mut restored: Restored) -> Restored {
     restored.checkpoints.sort_by_key(|checkpoint| checkpoint.source.clone());
+    restored.overdue.sort_by_key(|ban| format!("{ban:?}"));
     restored.lifted.sort_by_key(|past| format!("{past:?}"));
     restored.counted_from.sort();
     restored.pauses.sort_by_key(|pause| (pause.jail.clone(), pause.since));
