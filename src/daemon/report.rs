@@ -90,11 +90,6 @@ pub enum Record {
         /// Why.
         error: String,
     },
-    /// journald dropped messages of a unit because there were too many.
-    JournalSuppressed {
-        /// The notice.
-        text: String,
-    },
     /// Something is wrong with the configuration.
     ConfigProblem {
         /// `file:line:col: key: what`.
@@ -281,9 +276,6 @@ fn tell(record: &Record) {
         }
         Record::ReaderFailed { error } => {
             tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.error = %error, "cannot read the journal: {error}");
-        }
-        Record::JournalSuppressed { text } => {
-            tracing::warn!(MESSAGE_ID = ids::JOURNAL_SUPPRESSED, "journald lost messages that were not seen: {text}");
         }
         Record::ConfigProblem { text, error: true } => {
             tracing::error!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");
