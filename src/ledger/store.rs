@@ -29,13 +29,16 @@ const LOCK: &str = "ledger.lock";
 /// How long a commit waits for somebody else's lock: an administrator's shell in the middle of a write.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Closing neither writes the log back nor removes it.
+const CLOSE_UNTOUCHED: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+
 /// The open ledger.
 pub struct Store {
     connection: Connection,
     /// What `PRAGMA synchronous` stands at.
     durability: Durability,
     /// Let go after the connection is closed.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Store {
@@ -83,9 +86,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let refused = |source: rusqlite::Error| refusal(&path, source.into());
-        let connection =
-            Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(refused)?;
-        connection.busy_timeout(PATIENCE).map_err(refused)?;
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(refused)?;
         accept(&connection, &path)?;
         read::bans_in_force(&connection, now).map_err(refused)
     }
@@ -150,7 +151,17 @@ impl Store {
     }
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// The lock file, held.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it held by a child that is not yet at its exec. It is closed next, either way.
+        drop(self.0.unlock());
+    }
+}
+
+fn lock(path: &Path) -> Result<Lock, OpenError> {
     #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
     let file = OpenOptions::new()
         .write(true)
@@ -160,7 +171,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         .open(path)
         .map_err(|source| unusable(path, source))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.into())),
         Err(TryLockError::Error(source)) => Err(unusable(path, source)),
     }
@@ -184,15 +195,10 @@ fn refusal(path: &Path, source: LedgerError) -> OpenError {
     }
 }
 
-fn flags(access: OpenFlags) -> OpenFlags {
-    access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE
-}
-
-/// Opens a file that is there; until it is accepted, closing it must not touch it.
+/// Opens a file that is there.
 fn open_known(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenError> {
     let refused = |source: rusqlite::Error| refusal(path, source.into());
-    let mut connection = connect(path).map_err(refused)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(refused)?;
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
     accept(&connection, path)?;
     if connection.is_readonly(MAIN_DB).map_err(refused)? {
         return Err(OpenError::ReadOnly(path.into()));
@@ -200,7 +206,7 @@ fn open_known(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenErr
     check(&connection).map_err(refused)?;
     schema::migrate(&mut connection).map_err(refused)?;
     let restored = read::restore(&connection, now).map_err(refused)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(refused)?;
+    connection.set_db_config(CLOSE_UNTOUCHED, false).map_err(refused)?;
     Ok((connection, restored))
 }
 
@@ -223,7 +229,7 @@ fn make(new: &Path) -> Result<(), OpenError> {
     #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(new).map_err(|source| unusable(new, source))?;
     let refused = |source: rusqlite::Error| refusal(new, source.into());
-    let mut connection = connect(new).map_err(refused)?;
+    let mut connection = Connection::open(new).map_err(refused)?;
     schema::migrate(&mut connection).map_err(refused)?;
     connection.close().map_err(|(_, error)| refused(error))
 }
@@ -236,21 +242,24 @@ fn discard(new: &Path) {
     }
 }
 
-/// The file and what SQLite may keep beside it; the log first, which is worth nothing without the file.
-pub(super) fn with_companions(path: &Path) -> [PathBuf; 3] {
-    ["-wal", "-shm", ""].map(|suffix| {
+/// The file and what SQLite may keep beside it; the file last, so that its log is never without it.
+pub(super) fn with_companions(path: &Path) -> [PathBuf; 4] {
+    ["-journal", "-wal", "-shm", ""].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     })
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+/// Opens without looking; closing leaves file and log as they are until somebody takes [`CLOSE_UNTOUCHED`] back.
+fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    // SQLite removes the log of an empty file as soon as it looks at it.
+    if path.metadata().is_ok_and(|file| file.len() == 0) {
+        return Err(damage(ffi::SQLITE_NOTADB, "the file is empty"));
+    }
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_db_config(CLOSE_UNTOUCHED, true)?;
     connection.busy_timeout(PATIENCE)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    // 1 MiB of pages in memory; a log that grew in a storm is cut back to 16 MiB.
-    connection.pragma_update(None, "cache_size", -1024)?;
     Ok(connection)
 }
 
@@ -262,12 +271,16 @@ fn accept(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// Sets an accepted file up for writing and looks at every page of it.
 fn check(connection: &Connection) -> rusqlite::Result<()> {
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         return Err(damage(ffi::SQLITE_IOERR, "the file system has no room for a write-ahead log"));
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // 1 MiB of pages in memory; a log that grew in a storm is cut back to 16 MiB.
+    connection.pragma_update(None, "cache_size", -1024)?;
+    connection.set_prepared_statement_cache_capacity(32);
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(damage(ffi::SQLITE_CORRUPT, &verdict)) }

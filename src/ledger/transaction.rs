@@ -31,7 +31,7 @@ pub enum Durability {
 pub struct Transaction {
     /// The sources that went on.
     pub checkpoints: Vec<Checkpoint>,
-    /// What was decided, in that order.
+    /// What was decided, in that order: a ban's end stands behind its beginning.
     pub changes: Vec<Change>,
 }
 
