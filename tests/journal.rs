@@ -1,5 +1,5 @@
 //! The reader against real journal files and a real journald.
-#![allow(clippy::disallowed_methods, reason = "tests are an edge")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
 
 #[path = "support/journal.rs"]
 mod support;
