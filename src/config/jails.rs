@@ -71,7 +71,15 @@ pub(super) fn read<'a>(
     }
     let General { default, firewall, history, replay_max } = general;
     let allow = default.ignoreip.into_iter().collect();
-    let settings = Settings { jails: read, firewall, history, replay_max, bantime: default.bantime, ignoreself: default.ignoreself, allow };
+    let settings = Settings {
+        jails: read,
+        firewall,
+        history,
+        replay_max,
+        bantime: default.bantime,
+        ignoreself: default.ignoreself,
+        allow,
+    };
     Read { settings, left_out: doubtful }
 }
 

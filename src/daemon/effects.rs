@@ -312,7 +312,9 @@ fn at_fault(error: &FirewallError, count: usize) -> (Vec<usize>, Vec<usize>) {
             (which, rest)
         }
         FirewallError::Refused(refused) => ((refused.applied..count).collect(), Vec::new()),
-        FirewallError::Socket(_) | FirewallError::Owned { .. } | FirewallError::Gone => ((0..count).collect(), Vec::new()),
+        FirewallError::Socket(_) | FirewallError::Owned { .. } | FirewallError::Gone => {
+            ((0..count).collect(), Vec::new())
+        }
     }
 }
 

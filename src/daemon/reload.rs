@@ -69,10 +69,8 @@ impl Daemon {
     }
 
     async fn adopt_settings(&mut self, settings: Settings) {
-        let fresh: BTreeSet<JailName> = plan::enabled(&settings)
-            .filter(|jail| self.is_fresh(jail))
-            .map(|jail| jail.name.clone())
-            .collect();
+        let fresh: BTreeSet<JailName> =
+            plan::enabled(&settings).filter(|jail| self.is_fresh(jail)).map(|jail| jail.name.clone()).collect();
         self.settings = settings;
         self.spared.clear();
         self.warden.configure(plan::rules(&self.settings, &self.own.known));

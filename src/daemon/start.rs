@@ -50,7 +50,8 @@ impl Daemon {
         warden.restore(restored.bans.clone(), restored.counted_from.clone(), restored.totals.clone());
 
         let ledger = ledger.map(Ledger::spawn).transpose()?;
-        let firewall = if options.dry_run { None } else { Some(Firewall::spawn(None, notices).map_err(StartError::Firewall)?) };
+        let firewall =
+            if options.dry_run { None } else { Some(Firewall::spawn(None, notices).map_err(StartError::Firewall)?) };
         let plan = Plan { source, start, once: options.once, liveness: journal::LIVENESS };
         let sifter = Box::new(plan::Sifter::new(plan::sieve(&loaded.settings)));
         let reader = journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?;
@@ -194,8 +195,8 @@ pub fn ledger(options: &Options, log: &Log) -> Result<(Option<Store>, Restored),
         Err(error @ OpenError::Locked(_)) => Err(StartError::Ledger(error)),
         Err(error) => {
             log.tell(Record::LedgerUnwritable { error: super::effects::chain(&error) });
-            let (store, restored) = Store::in_memory().map_err(StartError::Memory)?;
-            Ok((Some(store), restored))
+            let store = Store::in_memory().map_err(StartError::Memory)?;
+            Ok((Some(store), Restored::default()))
         }
     }
 }

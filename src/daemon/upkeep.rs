@@ -80,7 +80,8 @@ impl Daemon {
 
     /// Writes how far the reader is, and what is still owed to the ledger.
     pub(super) async fn write_checkpoint(&mut self, durability: Durability) {
-        let transaction = Transaction { checkpoints: self.checkpoint().into_iter().collect(), ..Transaction::default() };
+        let transaction =
+            Transaction { checkpoints: self.checkpoint().into_iter().collect(), ..Transaction::default() };
         self.progress.written = Some(instant());
         self.commit(transaction, durability).await;
     }
@@ -157,7 +158,8 @@ impl Daemon {
         let bans = self.warden.roster().len();
         let jails = super::views::running(&self.settings);
         let failures = self.failures();
-        let mut text = format!("{bans} banned, {jails} jails, {failures} failures in {} entries", self.progress.entries);
+        let mut text =
+            format!("{bans} banned, {jails} jails, {failures} failures in {} entries", self.progress.entries);
         if !self.progress.caught_up {
             text.push_str("; catching up");
         }

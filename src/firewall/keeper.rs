@@ -1,6 +1,7 @@
 //! Who keeps the kernel's table as the policy and the bans want it, one transaction at a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustables::MsgType;
@@ -52,6 +53,15 @@ pub enum Lack {
     Reject,
     /// Tables that belong to a socket and outlive it: the table belongs to nobody.
     Owner,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Lack::Reject => "this kernel does not reject in prerouting: jails with action = \"reject\" drop instead",
+            Lack::Owner => "this kernel has no persistent owned tables: [firewall] owner = true has no effect",
+        })
+    }
 }
 
 /// The keeper.

@@ -4,6 +4,7 @@
 //! fill it. Elements that expire are not told by the kernel at all.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -53,6 +54,33 @@ pub enum Touched {
     ElementsRemoved,
     /// Something that this table does not have, such as a flowtable.
     Other,
+}
+
+impl fmt::Display for Foreign {
+    /// One line: `table removed, by nft (process 4711)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<&str> = self.what.iter().map(|touched| touched.word()).collect();
+        f.write_str(&words.join(", "))?;
+        match &self.by {
+            Some(author) => write!(f, ", by {} (process {})", author.name, author.pid),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Touched {
+    fn word(self) -> &'static str {
+        match self {
+            Touched::TableRemoved => "table removed",
+            Touched::TableMade => "table made anew",
+            Touched::Chains => "chains changed",
+            Touched::Rules => "rules changed",
+            Touched::Sets => "sets changed",
+            Touched::ElementsAdded => "elements added",
+            Touched::ElementsRemoved => "elements removed",
+            Touched::Other => "something else changed",
+        }
+    }
 }
 
 /// A process.

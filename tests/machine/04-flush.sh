@@ -31,9 +31,17 @@ echo $(( $(now) - t ))
 SH
 m chmod 755 /run/flush-and-wait
 in_kernel() { m nft -j list table inet banish | python3 -c '
+import json, re, sys
+sets = [o["set"] for o in json.load(sys.stdin)["nftables"] if "set" in o]
+print(sum(len(s.get("elem", [])) for s in sets if re.search("[46]_[0-9]+$", s["name"])))'; }
+# One line per rule of the table, without handles and counts.
+rules() { m nft -j list table inet banish | python3 -c '
 import json, sys
-print(sum(len(o["set"].get("elem", [])) for o in json.load(sys.stdin)["nftables"] if "set" in o and not o["set"]["name"].startswith(("allow", "ports"))))'; }
-rules() { m nft -s list table inet banish | grep -vE 'elements|expires|timeout|^\s+[0-9a-f:.,{} ]+$' | sed -E 's/counter packets [0-9]+ bytes [0-9]+/counter/'; }
+def bare(x):
+    if isinstance(x, dict): return {k: None if k == "counter" else bare(v) for k, v in x.items()}
+    return [bare(v) for v in x] if isinstance(x, list) else x
+for o in json.load(sys.stdin)["nftables"]:
+    if "rule" in o: print(o["rule"]["chain"], json.dumps(bare(o["rule"]["expr"]), sort_keys=True))'; }
 
 heals() {   # NAME CMD...
   local name=$1 monitor ms out generations; shift
@@ -50,8 +58,8 @@ for line in open(sys.argv[1], errors="replace"):
     if not line.startswith("# new generation"): block.append(line); continue
     text = "".join(block); block = []
     if "add table inet banish" in text:
-        want = ["192.0.2.20"] + ["203.0.113.%d " % i for i in range(1, 21)] + ["2001:db8:ff:%d::" % i for i in range(1, 21)]
-        lost = [w.strip() for w in want if w not in text]
+        want = ["192.0.2.20"] + ["203.0.113.%d" % i for i in range(1, 21)] + ["2001:db8:ff:%d::" % i for i in range(1, 21)]
+        lost = [w for w in want if not re.search(re.escape(w) + r"(?![0-9.])", text)]
         print("missing in the transaction: %s" % lost if lost else "whole"); break
 else: print("no transaction brought the table back")
 PY

@@ -114,8 +114,13 @@ _wire() {
   nsenter --net="$W/netns" ip link set eth0 up
 }
 _hold() {
-  local W=$E2E_STATE cg rc=133
+  local W=$E2E_STATE cg rc=133 watch=
   echo $$ >"$W/holder.pid"
+  trap '' TERM INT HUP
+  if [ -n "${E2E_OWNER:-}" ]; then   # in the host's cgroup, so that it never keeps ours from being removed
+    ( trap - TERM; tail --pid="$E2E_OWNER" -f /dev/null; rm -f "$W/boot-again"
+      pkill -TERM -P $$ -x systemd-nspawn; sleep 10; pkill -KILL -P $$ -x systemd-nspawn ) & watch=$!
+  fi
   # The upper layer is a tmpfs of this namespace: no residue, and no sync of the host's disk at the end.
   mount -t tmpfs -o "size=$E2E_TMPFS,mode=0755" "e2e-$E2E_NAME" "$W/rw" && mkdir "$W/rw/upper" "$W/rw/work" &&
   mount -t overlay "e2e-$E2E_NAME" -o "lowerdir=$E2E_BASE,upperdir=$W/rw/upper,workdir=$W/rw/work" "$W/merged" || exit 90
@@ -127,9 +132,6 @@ _hold() {
     umount -R /sys/fs/cgroup 2>/dev/null || umount -l /sys/fs/cgroup      # in this namespace only
     mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 93
   fi
-  trap '' TERM INT HUP
-  [ -z "${E2E_OWNER:-}" ] || ( while _alive "$E2E_OWNER"; do sleep 1; done; rm -f "$W/boot-again"; pkill -TERM -P $$ -x systemd-nspawn
-    sleep 10; pkill -KILL -P $$ -x systemd-nspawn ) &
   while [ $rc = 133 ]; do                      # 133: the machine asked for a reboot (--keep-unit exits then)
     _wire
     # shellcheck disable=SC2086
@@ -141,8 +143,7 @@ _hold() {
     [ -e "$W/boot-again" ] && { rm -f "$W/boot-again"; rc=133; }
   done
   echo $rc >"$W/exit"
-  # The owner's watch is our child and would outlive us.
-  jobs -p | xargs -r kill -KILL 2>/dev/null
+  [ -z "$watch" ] || { pkill -KILL -P "$watch"; kill -KILL "$watch"; } 2>/dev/null
 }
 
 _wait_boot() {   # [PID of the init that must be gone]

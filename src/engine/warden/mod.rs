@@ -190,12 +190,7 @@ impl Warden {
     /// [`Warden::confirm`]; a deciding entry that is read before that takes its place. `lifted` are bans that ended
     /// before their time: an element with the end of one of these is a ban whose lifting did not reach the kernel.
     /// Gives back the places that are not adopted: those, jails that are not there, and allowed subjects.
-    pub fn adopt(
-        &mut self,
-        found: impl IntoIterator<Item = (Place, Stamp)>,
-        lifted: &[Ban],
-        now: Stamp,
-    ) -> Vec<Place> {
+    pub fn adopt(&mut self, found: impl IntoIterator<Item = (Place, Stamp)>, lifted: &[Ban], now: Stamp) -> Vec<Place> {
         let mut refused = Vec::new();
         for (place, until) in found {
             let was_lifted = lifted.iter().any(|ban| ban.place == place && apart(ban.until, until) <= SAME_END);
@@ -203,7 +198,8 @@ impl Warden {
             if was_lifted || !wanted {
                 refused.push(place);
             } else if self.roster.at(&place).is_none() {
-                self.roster.put(Ban { place, since: now, until, failures: 0, cause: Cause::Adopted }, State::Provisional);
+                self.roster
+                    .put(Ban { place, since: now, until, failures: 0, cause: Cause::Adopted }, State::Provisional);
             }
         }
         refused

@@ -173,7 +173,9 @@ fn a_jails_end_and_a_new_allowance_lift_bans() {
     let allowing = Rules { allow: ["192.0.2.2".parse().unwrap()].into_iter().collect(), ..rules() };
     warden.configure([(name("sshd"), allowing)]);
     let ended = warden.lift_unwanted(&BTreeSet::new(), at(30));
-    assert!(matches!(&ended[..], [Decision::End { end: End::Configuration, ban, .. }] if ban.place.subject.to_string() == "192.0.2.2"));
+    assert!(
+        matches!(&ended[..], [Decision::End { end: End::Configuration, ban, .. }] if ban.place.subject.to_string() == "192.0.2.2")
+    );
     warden.configure([]);
     assert_eq!(warden.lift_unwanted(&BTreeSet::from([name("sshd")]), at(31)), [], "left out by a mistake");
     assert_eq!(warden.lift_unwanted(&BTreeSet::new(), at(31)).len(), 1);
