@@ -14,7 +14,8 @@ pub(super) fn about_unknown(key: &str, known: &[&str], elsewhere: &Elsewhere) ->
     }
 }
 
-const JOURNAL: &str = "not needed: entries come from the journal with their times; what is read is said by journalmatch";
+const JOURNAL: &str =
+    "not needed: entries come from the journal with their times; what is read is said by journalmatch";
 const LATER: &str = "not supported by this version";
 
 /// In settings and jails: what fail2ban has there, and what a later manual may speak of.
