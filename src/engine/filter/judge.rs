@@ -102,7 +102,7 @@ impl Judge {
         {
             return Judgement::Ignored { found, by: ignoring.pattern };
         }
-        let captured = finding.address.or(prefix.address).map(|text| address(text));
+        let captured = finding.address.or(prefix.address).map(address);
         let address = match captured.or_else(|| self.address_of(entry)) {
             Some(None) => return Judgement::Unreadable { found },
             Some(Some(address)) => Some(address),

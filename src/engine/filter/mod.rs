@@ -3,7 +3,20 @@
 //! A [`Filter`] is a compiled [`Definition`]: where entries come from ([`origin`](self) conditions that the journal
 //! attests), what their text says (patterns in fail2ban's [`dialect`](self)), and what one session's lines mean together.
 //! The [`Sieve`] asks the filters of all jails about each entry; a [`Trial`] asks one and explains the answer.
-//! A pattern never moves an address: whatever it captures parses as one or counts for nothing.
+//! What a pattern captures as an address parses as one or counts for nothing.
+//!
+//! Tags of patterns: `<HOST>` (an address, or a name, which is never looked up and gives no failure), `<ADDR>`, `<IP4>`,
+//! `<IP6>`, `<SUBNET>`, `<CIDR>`, `<DNS>`, `<F-ID/>`, `<F-PORT/>`; `<F-NAME>…</F-NAME>` captures under any name, and these
+//! mean something:
+//! - `<F-USER>`, `<F-ALT_USER>`: the user who tried;
+//! - `<F-ID>`: the address, before any other;
+//! - `<F-CONTENT>`: what a prefregex leaves to the other patterns;
+//! - `<F-NOFAIL>`: this line is no failure by itself, its address and user belong to its session;
+//! - `<F-MLFGAINED>`: success; failures of the session that still have no address are forgotten;
+//! - `<F-MLFFORGET>`: the session ends here;
+//! - `<F-ONCE>`: others may report the same attempt. The n-th line that this pattern matches in a session counts only
+//!   if fewer than n failures have been counted there, and an ordinary line likewise takes the place of one counted so.
+//!   (This tag is ours; the others mean what they mean in fail2ban.)
 
 mod dialect;
 mod judge;

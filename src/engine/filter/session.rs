@@ -1,5 +1,8 @@
 //! What the lines of one session mean together: who it is, what is pending, what was counted already.
 //!
+//! Several lines may report one attempt. The ordinary patterns of a filter, all together, are one witness; every pattern
+//! with `<F-ONCE>` is one of its own; a session has failed as often as the witness says who saw most.
+//!
 //! An address gets into a session only from a pattern that captured it in an entry of that session.
 
 use std::collections::HashMap;
@@ -68,8 +71,11 @@ struct Session {
     user: Option<u64>,
     several_users: bool,
     pending: bool,
+    /// How many attempts were counted: the most that any one witness reported.
     counted: u32,
-    /// How often each of the patterns matched that report what others may report too.
+    /// The attempts that the ordinary patterns report, all together.
+    ordinary: u32,
+    /// Those that each of the patterns reports that may repeat what others say.
     reports: Vec<u32>,
 }
 
@@ -122,18 +128,22 @@ impl Session {
             return Standing::Pending;
         };
         self.pending = false;
-        if let Some(pattern) = line.once {
-            if self.reports.len() <= pattern {
-                self.reports.resize(pattern + 1, 0);
-            }
-            let reports = &mut self.reports[pattern];
-            *reports = reports.saturating_add(1);
-            if *reports <= self.counted {
-                return Standing::Counted;
-            }
+        let reports = self.reports_of(line.once);
+        *reports = reports.saturating_add(1);
+        let reports = *reports;
+        if reports <= self.counted {
+            return Standing::Counted;
         }
-        self.counted = self.counted.saturating_add(1);
+        self.counted = reports;
         Standing::Failure(address)
+    }
+
+    fn reports_of(&mut self, once: Option<usize>) -> &mut u32 {
+        let Some(pattern) = once else { return &mut self.ordinary };
+        if self.reports.len() <= pattern {
+            self.reports.resize(pattern + 1, 0);
+        }
+        &mut self.reports[pattern]
     }
 
     fn name(&mut self, user: Option<&[u8]>) {
