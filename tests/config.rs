@@ -67,11 +67,13 @@ fn every_value_knows_where_it_comes_from() {
     let layers = ["usr", "run", "etc"].map(|layer| tree("layers").join(layer));
     let loaded = load(&Layout::Layers(layers.to_vec()));
     for (key, origin) in [
-        ("jail.sshd.maxretry", Some("usr/jail.d/sshd.toml:5:12")),
+        ("jail.sshd.maxretry", Some("etc/jail.d/admin.toml:4:12")),
+        ("jail.sshd.enabled", Some("usr/jail.d/sshd.toml:2:11")),
         ("jail.sshd.port", Some("etc/jail.d/zz-local.toml:3:8")),
         ("jail.\"web.two\".action", Some("etc/jail.d/zz-local.toml:9:10")),
         ("jail.web.mode", Some("run/jail.d/web.toml:3:8")),
-        ("default.bantime", Some("run/banish.toml.d/50-run.toml:2:11")),
+        ("default.bantime", Some("etc/banish.toml.d/20-early.toml:2:11")),
+        ("default.maxretry", Some("run/banish.toml.d/50-run.toml:3:12")),
         ("default.findtime", Some("etc/banish.toml:3:12")),
         ("firewall.replies", Some("etc/banish.toml.d/20-early.toml:4:11")),
         ("replay-max", Some("etc/banish.toml:1:14")),
@@ -86,7 +88,7 @@ fn every_value_knows_where_it_comes_from() {
     }
     let value = |key: &str| loaded.values.iter().find(|given| given.key == key).map(|given| given.value.clone());
     assert_eq!(value("jail.sshd.protocol").as_deref(), Some("[\"udp\", \"tcp\"]"));
-    assert_eq!(value("default.bantime").as_deref(), Some("\"2h\""));
+    assert_eq!(value("default.bantime").as_deref(), Some("\"3h\""));
     assert_eq!(value("default.maxretry").as_deref(), Some("4"));
 }
 
@@ -211,6 +213,15 @@ fn a_filter_that_trusts_what_is_claimed_is_pointed_out_where_it_runs() {
     };
     assert_eq!(told(b"[jail.f]\n"), []);
     assert_eq!(told(b"[jail.f]\nenabled = true\n"), [(Severity::Warning, "filter.f.trust".to_owned())]);
+}
+
+#[test]
+fn there_is_an_end_to_the_fields_that_entries_are_asked_for() {
+    let lines: Vec<String> = (0..1001).map(|n| format!("'_SYSTEMD_UNIT=x.service F{n}=1'")).collect();
+    let filter = format!("journalmatch = [{}]\nfailregex = ['^<ADDR>$']\n", lines.join(","));
+    let directory = directory(&[("filter.d/f.toml", filter.as_bytes()), ("filter.d/g.toml", FILTER)]);
+    let text = "with it more than 1000 different fields are asked for";
+    assert_eq!(problems_in(directory.path()), [format!("filter.d/f.toml: filter.f: {text}")]);
 }
 
 #[test]

@@ -224,6 +224,7 @@ fn subject(item: &Item<'_>) -> Result<Subject, Problem> {
     if text.starts_with("file:") {
         return Err(item.error("lists in files are not supported by this version"));
     }
+    refuse_words(item, text)?;
     text.parse().map_err(|error| match error {
         SubjectError::Unreadable(_) if is_host_name(text) => item.error(format!(
             "host names are not supported by this version, only addresses and prefixes: {}",
@@ -231,6 +232,12 @@ fn subject(item: &Item<'_>) -> Result<Subject, Problem> {
         )),
         other => item.error(other.to_string()),
     })
+}
+
+/// fail2ban separates the words of a list by spaces and commas; here a list is an array.
+pub(super) fn refuse_words(item: &Item<'_>, text: &str) -> Result<(), Problem> {
+    let several = text.split([' ', ',', '\n', '\t']).filter(|word| !word.is_empty()).count() > 1;
+    if several { Err(item.expected("one word; several are written [\"…\", \"…\"]")) } else { Ok(()) }
 }
 
 /// Could it be a name in the DNS? Its last label, other than an address's, does not start with a digit.

@@ -161,11 +161,12 @@ impl<'a> Filters<'a> {
         }
         let open = "does not say with ^ and $ where the text begins and ends: a stranger may put an address of his choice there";
         problems.extend(filter.unanchored().iter().map(|part| source.at(&lists, *part).warning(open)));
-        self.fields.extend(fields_of(&definition));
-        if self.fields.len() > FIELD_LIMIT {
+        let new: BTreeSet<String> = fields_of(&definition).filter(|field| !self.fields.contains(field)).collect();
+        if self.fields.len() + new.len() > FIELD_LIMIT {
             problems.push(source.about(format!("with it more than {FIELD_LIMIT} different fields are asked for")));
             return None;
         }
+        self.fields.extend(new);
         Some((Arc::new(definition), Arc::new(filter)))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use super::common::{BuiltIn, Common, General, kept};
+use super::common::{BuiltIn, Common, General, kept, refuse_words};
 use super::filters::Filters;
 use super::merged::{Item, Merged, Table, excerpt};
 use super::port::Services;
@@ -185,6 +185,9 @@ impl Reader<'_> {
             (_, Some(number)) => number.to_string(),
             _ => return Err(item.expected("a port's number, a range or a service's name")),
         };
+        if text.contains(',') {
+            refuse_words(item, &text)?;
+        }
         self.services.range(&text).map_err(|error| item.error(format!("{}: {error}", excerpt(&text))))
     }
 }

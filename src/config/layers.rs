@@ -42,7 +42,7 @@ impl Layout {
 /// The files of a configuration, masked ones left out.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// Settings in the order in which they are merged: `banish.toml`, `banish.toml.d/*`, `jail.d/*`.
+    /// Settings in the order in which they are merged: layer by layer, in each `banish.toml`, `banish.toml.d/*`, `jail.d/*`.
     pub(super) settings: Vec<PathBuf>,
     /// Filters, by their files' names without `.toml`.
     pub(super) filters: BTreeMap<String, PathBuf>,
@@ -58,13 +58,18 @@ pub(super) fn files(layout: &Layout, problems: &mut Vec<Problem>) -> Files {
         return Files::default();
     }
     let mut found = Files::default();
-    let main = directories.iter().rev().map(|directory| directory.join("banish.toml"));
-    found.settings.extend(main.into_iter().find(|path| path.symlink_metadata().is_ok()));
-    for below in ["banish.toml.d", "jail.d"] {
-        found.settings.extend(by_name(&directories, below, problems).into_values());
+    let mut settings: Vec<(usize, usize, PathBuf)> = Vec::new();
+    let main = directories.iter().map(|directory| directory.join("banish.toml")).enumerate();
+    let main = main.rev().find(|(_, path)| path.symlink_metadata().is_ok());
+    settings.extend(main.map(|(layer, path)| (layer, 0, path)));
+    for (group, below) in [(1, "banish.toml.d"), (2, "jail.d")] {
+        let named = by_name(&directories, below, problems).into_values();
+        settings.extend(named.map(|(layer, path)| (layer, group, path)));
     }
-    found.settings.retain(|path| !is_masked(path));
-    for (name, path) in by_name(&directories, "filter.d", problems) {
+    // Whatever the names: an administrator's file goes before the distribution's.
+    settings.sort();
+    found.settings = settings.into_iter().map(|(_, _, path)| path).filter(|path| !is_masked(path)).collect();
+    for (name, (_, path)) in by_name(&directories, "filter.d", problems) {
         let stem = name.to_str().and_then(|name| name.strip_suffix(".toml"));
         match stem.filter(|stem| stem.parse::<JailName>().is_ok()) {
             _ if is_masked(&path) => {}
@@ -78,12 +83,14 @@ pub(super) fn files(layout: &Layout, problems: &mut Vec<Problem>) -> Files {
     found
 }
 
-/// The `*.toml` files of the sub-directory `below` of each layer, in the order of their names.
-fn by_name(directories: &[PathBuf], below: &str, problems: &mut Vec<Problem>) -> BTreeMap<OsString, PathBuf> {
+/// The `*.toml` files of the sub-directory `below` of all layers, each of the highest layer that has the name.
+fn by_name(directories: &[PathBuf], below: &str, problems: &mut Vec<Problem>) -> BTreeMap<OsString, (usize, PathBuf)> {
     let mut named = BTreeMap::new();
-    for directory in directories.iter().map(|directory| directory.join(below)) {
+    for (layer, directory) in directories.iter().map(|directory| directory.join(below)).enumerate() {
         match names_in(&directory) {
-            Ok(names) => named.extend(names.into_iter().map(|name| (name.clone(), directory.join(name)))),
+            Ok(names) => {
+                named.extend(names.into_iter().map(|name| (name.clone(), (layer, directory.join(name)))));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => problems.push(refusal(&directory, &error)),
         }
