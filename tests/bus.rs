@@ -361,7 +361,7 @@ async fn who_has_left_makes_room_for_others() {
 #[tokio::test]
 async fn a_client_that_never_reads_hinders_nobody() {
     let (bus, world) = open().await;
-    let deaf = deaf_subscriber(&bus.address["unix:path=".len()..]);
+    let mut deaf = deaf_subscriber(&bus.address["unix:path=".len()..]);
     let client = manager(&bus).await;
     client.subscribe().await.unwrap();
     let mut unbanned = client.receive_unbanned().await.unwrap();
@@ -376,7 +376,9 @@ async fn a_client_that_never_reads_hinders_nobody() {
         }
         assert_eq!(soon(client.bans_active()).await.unwrap(), 1);
     }
-    drop(deaf);
+    let mut unread = vec![0; 65536];
+    let length = deaf.read(&mut unread).unwrap();
+    assert!(unread[..length].windows(8).any(|bytes| bytes == b"Unbanned"), "it was a subscriber all along");
 }
 
 /// A client that says hello, subscribes, and never reads again.

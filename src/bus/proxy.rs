@@ -66,7 +66,7 @@ pub trait Manager {
     #[zbus(allow_interactive_auth)]
     fn list_bans(&self, jail: &str, after: &str, limit: u32) -> Result<Vec<ListedBan>, Refusal>;
 
-    /// The jail's object.
+    /// The jail's object. Its error becomes a [`Refusal`] by `Refusal::from`.
     #[zbus(object = "Jail")]
     fn get_jail(&self, name: &str);
 
