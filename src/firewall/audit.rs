@@ -34,43 +34,52 @@ impl Differences {
     }
 }
 
-/// Compares one set, counts into `differences` and says what mends it. Where `last`, what is unknown is to go.
-pub(super) fn compare(
-    set: &BanSet,
-    mut wanted: Vec<Entry>,
-    found: &[Found],
-    now: Stamp,
-    last: bool,
-    differences: &mut Differences,
-) -> Edits {
-    wanted.sort_unstable_by_key(|entry| entry.key);
-    let mut there = vec![false; wanted.len()];
-    let mut edits = Edits::default();
-    for Found { key, left } in found {
-        match wanted.binary_search_by_key(key, |entry| entry.key) {
-            Ok(at) => {
-                there[at] = true;
-                if !wanted[at].timeout.is_some_and(|timeout| timeout.is_about(*left)) {
-                    differences.changed += 1;
-                    edits.put.push(wanted[at]);
+/// One set as it was seen.
+pub(super) struct View<'a> {
+    /// Which.
+    pub set: &'a BanSet,
+    /// Its elements.
+    pub found: &'a [Found],
+    /// When reading them began.
+    pub from: Stamp,
+    /// When it ended.
+    pub to: Stamp,
+    /// Is what is unknown to go?
+    pub last: bool,
+}
+
+impl View<'_> {
+    /// Compares it with what is wanted, counts into `differences` and says what mends it.
+    pub fn compare(&self, mut wanted: Vec<Entry>, differences: &mut Differences) -> Edits {
+        wanted.sort_unstable_by_key(|entry| entry.key);
+        let mut there = vec![false; wanted.len()];
+        let mut edits = Edits::default();
+        for Found { key, left } in self.found {
+            match wanted.binary_search_by_key(key, |entry| entry.key) {
+                Ok(at) => {
+                    there[at] = true;
+                    if !left.fits(wanted[at].until, self.from, self.to) {
+                        differences.changed += 1;
+                        edits.put.push(wanted[at]);
+                    }
                 }
+                Err(_) if self.last => {
+                    differences.removed += 1;
+                    edits.remove.push(gone(*key));
+                }
+                Err(_) => differences.unknown.extend(adopted(self.set, *key, *left, self.to)),
             }
-            Err(_) if last => {
-                differences.removed += 1;
-                edits.remove.push(gone(*key));
-            }
-            Err(_) => differences.unknown.extend(adopted(set, *key, *left, now)),
         }
+        let missing = wanted.iter().zip(there).filter(|(_, there)| !there).map(|(entry, _)| *entry);
+        let before = edits.put.len();
+        edits.put.extend(missing);
+        differences.added += edits.put.len() - before;
+        edits
     }
-    let missing = wanted.iter().zip(there).filter(|(_, there)| !there).map(|(entry, _)| *entry);
-    let before = edits.put.len();
-    edits.put.extend(missing);
-    differences.added += edits.put.len() - before;
-    edits
 }
 
 fn gone(key: IpAddr) -> Entry {
-    Entry { key, timeout: None, comment: "", number: 0 }
+    Entry { key, until: Stamp::EPOCH, comment: "", number: 0 }
 }
 
 fn adopted(set: &BanSet, key: IpAddr, left: Timeout, now: Stamp) -> Option<Adopted> {
@@ -84,8 +93,7 @@ mod tests {
     use crate::engine::subject::Family;
 
     fn entry(key: &str, millis: u64) -> Entry {
-        let timeout = Some(Timeout::Millis(millis));
-        Entry { key: key.parse().unwrap(), timeout, comment: "", number: 0 }
+        Entry { key: key.parse().unwrap(), until: Stamp::from_usec(millis * 1000), comment: "", number: 0 }
     }
 
     fn found(key: &str, millis: u64) -> Found {
@@ -99,7 +107,8 @@ mod tests {
         let there = [found("192.0.2.9", 7000), found("192.0.2.2", 5999), found("192.0.2.3", 7999)];
         for last in [false, true] {
             let mut differences = Differences::default();
-            let edits = compare(&set, wanted.clone(), &there, Stamp::EPOCH, last, &mut differences);
+            let view = View { set: &set, found: &there, from: Stamp::EPOCH, to: Stamp::EPOCH, last };
+            let edits = view.compare(wanted.clone(), &mut differences);
             let keys = |entries: &[Entry]| entries.iter().map(|entry| entry.key.to_string()).collect::<Vec<_>>();
             assert_eq!(keys(&edits.put), ["192.0.2.3", "192.0.2.1"]);
             assert_eq!(keys(&edits.remove), if last { vec!["192.0.2.9"] } else { vec![] });

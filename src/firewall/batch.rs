@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use rustables::{MsgType, sys};
 
 use super::TABLE;
-use super::elements::{Key, Timeout, write_ban, write_interval_key};
+use super::elements::{Key, Now, Timeout, write_ban, write_interval_key};
 use super::name::BanSet;
 use super::wire::{BODY, HEADER, INET, Messages, NEST_LIMIT, Writer};
+use crate::engine::time::Stamp;
 
 /// `NFT_MSG_DESTROYTABLE`, kernel ≥ 6.3: like a delete, but absence is fine. Newer than the headers of older systems.
 const DESTROY_TABLE: u16 = 26;
@@ -47,8 +48,8 @@ pub(super) enum About {
 pub(super) struct Entry {
     /// Its key, as the kernel has it or is to have it.
     pub key: IpAddr,
-    /// For how long; `None` where it does not matter.
-    pub timeout: Option<Timeout>,
+    /// When it ends; of no meaning where it is deleted.
+    pub until: Stamp,
     /// Its comment.
     pub comment: &'static str,
     /// Its giver's number.
@@ -126,14 +127,17 @@ impl Batch {
         });
     }
 
-    /// Changes elements of a set of bans.
-    pub fn bans(&mut self, set: &BanSet, how: Elements, entries: &[Entry]) {
+    /// Changes elements of a set of bans. One that has ended since its giver looked is there for another moment.
+    pub fn bans(&mut self, set: &BanSet, how: Elements, entries: &[Entry], now: Now) {
         let numbers: Vec<u32> = entries.iter().map(|entry| entry.number).collect();
         self.elements(&set.name(), how, &numbers, |writer, at| {
             let entry = &entries[at];
             match how {
-                Elements::Add => write_ban(writer, entry.key, entry.timeout, entry.comment),
-                Elements::Delete | Elements::Destroy => write_ban(writer, entry.key, None, ""),
+                Elements::Add => {
+                    let left = Timeout::left(entry.until, now.stamp()).unwrap_or(Timeout::Millis(1));
+                    write_ban(writer, entry.key, left, entry.comment);
+                }
+                Elements::Delete | Elements::Destroy => write_ban(writer, entry.key, Timeout::Never, ""),
             }
         });
     }
@@ -263,7 +267,7 @@ mod tests {
     fn entries(count: u32) -> Vec<Entry> {
         let entry = |number| Entry {
             key: Ipv4Addr::from_bits(number).into(),
-            timeout: Some(Timeout::Millis(1)),
+            until: Stamp::NEVER,
             comment: "failures",
             number,
         };
@@ -274,7 +278,7 @@ mod tests {
     fn every_element_is_found_again_by_its_offset() {
         let set = BanSet { jail: "sshd".parse().unwrap(), family: crate::engine::subject::Family::V4, length: 32 };
         let mut batch = Batch::new();
-        batch.bans(&set, Elements::Add, &entries(5000));
+        batch.bans(&set, Elements::Add, &entries(5000), Now::new(Stamp::EPOCH));
         let last = batch.last();
         assert!(last > 1, "split at the nest's limit");
         let found: u32 = (1..=last).map(|sequence| batch.about(sequence).unwrap().elements().count() as u32).sum();

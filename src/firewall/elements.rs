@@ -1,7 +1,7 @@
 //! Bans as elements of the kernel's sets: written with timeout and comment, read back with what is left of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustables::sys;
 
@@ -9,7 +9,7 @@ use super::name::BanSet;
 use super::wire::{Attributes, Writer, u32_be, u64_be};
 use crate::engine::ban::{Ban, Place};
 use crate::engine::subject::{Family, Subject};
-use crate::engine::time::Stamp;
+use crate::engine::time::{Length, Stamp};
 
 /// The longest timeout the kernel is given: 100 years. It would take 584, in ns as a `u64`, but a ban that outlives this
 /// machine is as good as any other; an audit sees no difference between such a ban and what the kernel has left of it.
@@ -60,6 +60,26 @@ pub struct Adopted {
     pub until: Stamp,
 }
 
+/// The time as the caller knew it, going on by itself since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    stamp: Stamp,
+    taken: Instant,
+}
+
+impl Now {
+    /// It is `stamp` now.
+    #[expect(clippy::disallowed_methods, reason = "an element's timeout counts from when it is sent")]
+    pub fn new(stamp: Stamp) -> Now {
+        Now { stamp, taken: Instant::now() }
+    }
+
+    /// The time by now.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp.after(Length::For(self.taken.elapsed().min(Duration::from_secs(3600))))
+    }
+}
+
 /// What the kernel is told of an element's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timeout {
@@ -81,11 +101,16 @@ impl Timeout {
         (millis > 0).then_some(Timeout::Millis(millis))
     }
 
-    /// Are they less than a second apart?
-    pub fn is_about(self, other: Timeout) -> bool {
-        match (self, other) {
-            (Timeout::Never, Timeout::Never) => true,
-            (Timeout::Millis(one), Timeout::Millis(two)) => one.abs_diff(two) < 1000,
+    /// Is it, within a second, what was left of a ban until `until` at some time from `from` to `to`?
+    pub fn fits(self, until: Stamp, from: Stamp, to: Stamp) -> bool {
+        let millis = |now| match Timeout::left(until, now) {
+            Some(Timeout::Millis(millis)) => Some(millis),
+            Some(Timeout::Never) => None,
+            None => Some(0),
+        };
+        match (self, millis(from), millis(to)) {
+            (Timeout::Never, None, None) => true,
+            (Timeout::Millis(left), Some(most), Some(least)) => left < most + 1000 && left + 1000 > least,
             _ => false,
         }
     }
@@ -124,13 +149,13 @@ pub(super) fn interval_keys(ranges: &[(u128, u128)], width: usize) -> Vec<Key> {
 }
 
 /// Writes an element of a set of bans.
-pub(super) fn write_ban(writer: &mut Writer, key: IpAddr, timeout: Option<Timeout>, comment: &str) {
+pub(super) fn write_ban(writer: &mut Writer, key: IpAddr, timeout: Timeout, comment: &str) {
     let nest = writer.open(sys::NFTA_LIST_ELEM);
     match key {
         IpAddr::V4(address) => write_key(writer, &address.octets()),
         IpAddr::V6(address) => write_key(writer, &address.octets()),
     }
-    if let Some(Timeout::Millis(millis)) = timeout {
+    if let Timeout::Millis(millis) = timeout {
         writer.attribute(sys::NFTA_SET_ELEM_TIMEOUT, &millis.to_be_bytes());
     }
     if !comment.is_empty() {
@@ -241,7 +266,12 @@ mod tests {
         assert_eq!(Timeout::left(Stamp::NEVER, NOW), Some(Timeout::Never));
         let longest = Timeout::Millis(LONGEST.as_millis() as u64);
         assert_eq!(Timeout::left(Stamp::from_usec(u64::MAX - 1), NOW), Some(longest));
-        assert!(!Timeout::Never.is_about(longest));
+        let fits = |left: Timeout, until| left.fits(until, NOW, at(2_000_000));
+        assert!(fits(longest, Stamp::from_usec(u64::MAX - 1)) && fits(Timeout::Never, Stamp::NEVER));
+        assert!(!fits(longest, Stamp::NEVER) && !fits(Timeout::Never, at(5_000_000)));
+        for (millis, fit) in [(2000, false), (2001, true), (3000, true), (5000, true), (5999, true), (6000, false)] {
+            assert_eq!(fits(Timeout::Millis(millis), at(5_000_000)), fit, "{millis}");
+        }
     }
 
     #[test]
@@ -274,7 +304,7 @@ mod tests {
         #[test]
         fn a_written_ban_reads_back(bits: u32, millis in 1u64.., comment in "[ -~]{0,200}") {
             let mut writer = Writer::default();
-            write_ban(&mut writer, Ipv4Addr::from_bits(bits).into(), Some(Timeout::Millis(millis)), &comment);
+            write_ban(&mut writer, Ipv4Addr::from_bits(bits).into(), Timeout::Millis(millis), &comment);
             let (kind, element) = Attributes(&writer.bytes).next().unwrap();
             prop_assert_eq!(kind, sys::NFTA_LIST_ELEM);
             let shown = Shown::parse(element).unwrap();
@@ -292,7 +322,7 @@ mod tests {
         #[test]
         fn a_real_element_with_one_byte_changed_is_read_without_panic(at in 0usize..64, value: u8) {
             let mut writer = Writer::default();
-            write_ban(&mut writer, "2001:db8::".parse().unwrap(), Some(Timeout::Millis(5)), "failures");
+            write_ban(&mut writer, "2001:db8::".parse().unwrap(), Timeout::Millis(5), "failures");
             let length = writer.bytes.len();
             writer.bytes[at % length] = value;
             for (_, element) in Attributes(&writer.bytes) {

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
-use std::time::{Duration, Instant};
 
 use rustables::MsgType;
 
-use super::audit::{Differences, compare};
+use super::audit::{Differences, View};
 use super::batch::{About, Batch, Elements, Entry};
-use super::elements::{Adopted, Change, Element, Timeout, subject_of};
+use super::elements::{Adopted, Change, Element, Now, Timeout, subject_of};
 use super::kernel::Kernel;
 use super::link::{Failure, FirewallError, Link, Refused};
 use super::name::BanSet;
@@ -18,33 +17,13 @@ use super::survey::{self, Counted, Dropped, Survey, TableFound};
 use super::table::{Layout, Rule, Verdict};
 use crate::engine::ban::{JailName, Place};
 use crate::engine::jail::Action;
-use crate::engine::time::{Length, Stamp};
+use crate::engine::time::Stamp;
 
 /// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`: it is ours, and outlives our socket. Newer than older systems' headers.
 const OWNED: u32 = 2 | 4;
 
 /// So many elements at most in an increment: others who change the firewall wait as long as it takes.
 const INCREMENT: usize = 2_000;
-
-/// The time as the caller knew it, going on by itself since.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    stamp: Stamp,
-    taken: Instant,
-}
-
-impl Now {
-    /// It is `stamp` now.
-    #[expect(clippy::disallowed_methods, reason = "an element's timeout counts from when it is sent")]
-    pub fn new(stamp: Stamp) -> Now {
-        Now { stamp, taken: Instant::now() }
-    }
-
-    /// The time by now.
-    pub fn stamp(&self) -> Stamp {
-        self.stamp.after(Length::For(self.taken.elapsed().min(Duration::from_secs(3600))))
-    }
-}
 
 /// What a kernel turned out not to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,19 +53,24 @@ pub(super) struct Keeper {
     counted: BTreeMap<Counted, Dropped>,
     /// The fingerprint of what we wrote.
     fingerprint: Option<u64>,
+    /// What the kernel does not do, and how much of it was told.
     lacks: BTreeSet<Lack>,
+    told: BTreeSet<Lack>,
 }
 
 impl Keeper {
     /// One that has not looked at the kernel's table yet.
     pub fn new(link: Link, kernel: Kernel) -> Keeper {
         let (policy, layout) = (Policy::default(), Layout::default());
-        Keeper { link, kernel, policy, layout, counted: BTreeMap::new(), fingerprint: None, lacks: BTreeSet::new() }
+        let (lacks, told) = (BTreeSet::new(), BTreeSet::new());
+        Keeper { link, kernel, policy, layout, counted: BTreeMap::new(), fingerprint: None, lacks, told }
     }
 
-    /// What the kernel turned out not to do since this was asked last.
-    pub fn take_lacks(&mut self) -> BTreeSet<Lack> {
-        std::mem::take(&mut self.lacks)
+    /// What of the policy the kernel does not do; each is told once.
+    pub fn take_lacks(&mut self) -> Vec<Lack> {
+        let new: Vec<Lack> = self.lacks.difference(&self.told).copied().collect();
+        self.told.extend(&new);
+        new
     }
 
     /// The table at a start: rules anew, `bans` in force, and what else was in the sets of our jails kept and told.
@@ -162,14 +146,14 @@ impl Keeper {
                 continue;
             }
             let edits = edits.entry(set_of(place)).or_default();
-            let left = match change {
-                Change::Add(element) => Timeout::left(element.until, stamp).map(|left| (left, element.comment)),
+            let lasting = match change {
+                Change::Add(element) => Timeout::left(element.until, stamp).map(|_| element),
                 Change::Remove(_) => None,
             };
             let key = place.subject.network();
-            match left {
-                Some((left, comment)) => edits.put.push(Entry { key, timeout: Some(left), comment, number }),
-                None => edits.remove.push(Entry { key, timeout: None, comment: "", number }),
+            match lasting {
+                Some(Element { until, comment, .. }) => edits.put.push(Entry { key, until: *until, comment, number }),
+                None => edits.remove.push(Entry { key, until: Stamp::EPOCH, comment: "", number }),
             }
         }
         // A set that is not there holds nothing to remove.
@@ -177,14 +161,14 @@ impl Keeper {
         let new: BTreeSet<BanSet> = edits.keys().filter(|set| !self.layout.bans.contains(set)).cloned().collect();
         if new.is_empty() {
             let mut batch = Batch::new();
-            self.edit(&mut batch, &edits);
+            self.edit(&mut batch, &edits, now);
             return self.link.commit(batch).map_err(|failure| self.explain(failure));
         }
         let used: BTreeSet<BanSet> = self.layout.bans.union(&new).cloned().collect();
         let survey = self.survey()?;
         self.structure(&used, |keeper, batch| {
-            keeper.around(batch, &survey, &BTreeMap::new());
-            keeper.edit(batch, &edits);
+            keeper.around(batch, &survey, &BTreeMap::new(), now);
+            keeper.edit(batch, &edits, now);
         })
     }
 
@@ -208,10 +192,11 @@ impl Keeper {
         }
         let mut wanted = by_set(bans, now);
         for set in self.layout.bans.clone() {
+            let from = now.stamp();
             let found = survey::elements(&mut self.link, &set).map_err(FirewallError::Socket)?;
-            let edits =
-                compare(&set, wanted.remove(&set).unwrap_or_default(), &found, now.stamp(), last, &mut differences);
-            self.mend(&set, &edits)?;
+            let view = View { set: &set, found: &found, from, to: now.stamp(), last };
+            let edits = view.compare(wanted.remove(&set).unwrap_or_default(), &mut differences);
+            self.mend(&set, &edits, now)?;
         }
         Ok(differences)
     }
@@ -283,7 +268,7 @@ impl Keeper {
                 batch.object(&table, MsgType::Del, About::Table);
             }
             batch.object(&rules::table(keeper.flags()), MsgType::Add, About::Table);
-            keeper.around(batch, &Survey::default(), &by_set(bans, now));
+            keeper.around(batch, &Survey::default(), &by_set(bans, now), now);
         })
     }
 
@@ -304,7 +289,7 @@ impl Keeper {
             return self.write_anew(bans, now);
         }
         let filled = by_set(bans, now);
-        match self.structure(used, |keeper, batch| keeper.around(batch, survey, &filled)) {
+        match self.structure(used, |keeper, batch| keeper.around(batch, survey, &filled, now)) {
             // Somebody put something into the table that stands in the way, or took away what was just there.
             Err(FirewallError::Refused(Refused { errno: libc::EBUSY | libc::ENOENT | libc::EEXIST, .. })) => {
                 self.write_anew(bans, now)
@@ -330,6 +315,12 @@ impl Keeper {
                 }
             }
         }
+        if !self.kernel.reject && self.policy.jails.iter().any(|jail| jail.action == Action::Reject) {
+            self.lacks.insert(Lack::Reject);
+        }
+        if !self.kernel.owner && self.policy.owner {
+            self.lacks.insert(Lack::Owner);
+        }
         let survey = Survey::take(&mut self.link).map_err(FirewallError::Socket)?;
         self.fingerprint = Some(survey.fingerprint);
         Ok(())
@@ -348,13 +339,12 @@ impl Keeper {
             Some(Lack::Owner) => self.kernel.owner = false,
             None => return false,
         }
-        self.lacks.extend(lacks);
         true
     }
 
     /// Everything but the bans that are there: what `survey` found is taken away, the layout is put in its place. New
     /// sets are filled from `bans`.
-    fn around(&self, batch: &mut Batch, survey: &Survey, bans: &BTreeMap<BanSet, Vec<Entry>>) {
+    fn around(&self, batch: &mut Batch, survey: &Survey, bans: &BTreeMap<BanSet, Vec<Entry>>, now: Now) {
         if !survey.chains.is_empty() {
             batch.flush_rules();
         }
@@ -374,7 +364,7 @@ impl Keeper {
             let about = About::Structure(format!("the set {}", set.name()));
             batch.object(&rules::ban_set(set, id()), MsgType::Add, about);
             if let Some(entries) = bans.get(set) {
-                batch.bans(set, Elements::Add, entries);
+                batch.bans(set, Elements::Add, entries, now);
             }
         }
         for (name, intervals) in &self.layout.intervals {
@@ -396,26 +386,26 @@ impl Keeper {
     }
 
     /// Puts and removes elements, whether they are there or not.
-    fn edit(&self, batch: &mut Batch, edits: &BTreeMap<BanSet, Edits>) {
+    fn edit(&self, batch: &mut Batch, edits: &BTreeMap<BanSet, Edits>, now: Now) {
         for (set, Edits { put, remove }) in edits {
             let all: Vec<Entry> = remove.iter().chain(put).copied().collect();
             if self.kernel.destroy {
-                batch.bans(set, Elements::Destroy, &all);
+                batch.bans(set, Elements::Destroy, &all, now);
             } else {
-                batch.bans(set, Elements::Add, &all);
-                batch.bans(set, Elements::Delete, &all);
+                batch.bans(set, Elements::Add, &all, now);
+                batch.bans(set, Elements::Delete, &all, now);
             }
-            batch.bans(set, Elements::Add, put);
+            batch.bans(set, Elements::Add, put, now);
         }
     }
 
     /// Mends one set in increments.
-    fn mend(&mut self, set: &BanSet, edits: &Edits) -> Result<(), FirewallError> {
+    fn mend(&mut self, set: &BanSet, edits: &Edits, now: Now) -> Result<(), FirewallError> {
         let puts = edits.put.chunks(INCREMENT).map(|part| Edits { put: part.to_vec(), remove: Vec::new() });
         let removes = edits.remove.chunks(INCREMENT).map(|part| Edits { put: Vec::new(), remove: part.to_vec() });
         for part in puts.chain(removes) {
             let mut batch = Batch::new();
-            self.edit(&mut batch, &BTreeMap::from([(set.clone(), part)]));
+            self.edit(&mut batch, &BTreeMap::from([(set.clone(), part)]), now);
             self.link.commit(batch).map_err(|failure| self.explain(failure))?;
         }
         Ok(())
@@ -448,9 +438,9 @@ fn by_set(bans: &[Element], now: Now) -> BTreeMap<BanSet, Vec<Entry>> {
     let stamp = now.stamp();
     let mut sets: BTreeMap<BanSet, Vec<Entry>> = BTreeMap::new();
     for (number, element) in (0u32..).zip(bans) {
-        if let Some(left) = Timeout::left(element.until, stamp) {
+        if Timeout::left(element.until, stamp).is_some() {
             let key = element.place.subject.network();
-            let entry = Entry { key, timeout: Some(left), comment: element.comment, number };
+            let entry = Entry { key, until: element.until, comment: element.comment, number };
             sets.entry(set_of(&element.place)).or_default().push(entry);
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::Differences;
-use super::elements::{Adopted, Change, Element};
-use super::keeper::{Keeper, Now};
+use super::elements::{Adopted, Change, Element, Now};
+use super::keeper::Keeper;
 use super::kernel::Kernel;
 use super::link::{FirewallError, Link};
 use super::policy::Policy;
@@ -175,6 +175,7 @@ impl Thread {
                         Err(mpsc::error::TryRecvError::Disconnected) => return,
                     }
                     self.listen();
+                    self.tell();
                 }
             }
             if heard {
