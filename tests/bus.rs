@@ -77,7 +77,7 @@ async fn bans_are_made_listed_and_lifted() {
     assert_eq!(manager.ban(GATEWAY, "sshd", HOUR, "", true).await.unwrap(), "banned");
     {
         let table = world.table();
-        assert_eq!(table.orders[0].jail, None);
+        assert_eq!(table.orders[0].jail, JailName::manual());
         assert_eq!(table.orders[0].length, Some(Length::For(Duration::from_secs(3600))));
         assert_eq!(table.orders[1].length, Some(Length::Permanent));
         assert_eq!(table.orders[2].length, None);
@@ -103,7 +103,7 @@ async fn bans_are_made_listed_and_lifted() {
     let sshd = jail(&bus, "sshd").await;
     assert_eq!(sshd.ban("192.0.2.9", 0, "", false).await.unwrap(), "banned");
     assert_eq!(sshd.unban("192.0.2.9").await.unwrap(), 1);
-    assert_eq!(world.table().orders.last().unwrap().jail, Some(name("sshd")));
+    assert_eq!(world.table().orders.last().unwrap().jail, name("sshd"));
 }
 
 #[tokio::test]

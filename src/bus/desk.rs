@@ -11,13 +11,14 @@ use zbus::names::OwnedUniqueName;
 
 use super::polkit::{self, Right};
 use super::refusal::Refusal;
-use super::request::{Answer, BanOrder, REASON_MAX, Request};
+use super::request::{Answer, REASON_MAX, Request};
 use super::subscribers::Subscribers;
 use super::tally::{Slot, Tally};
 use super::views::Views;
 use crate::engine::ban::JailName;
 use crate::engine::subject::Subject;
 use crate::engine::time::Length;
+use crate::engine::warden::BanOrder;
 
 /// The most calls of one connection that may wait at a time.
 pub const CALLS_PER_SENDER: usize = 32;
@@ -112,7 +113,7 @@ impl Desk {
     pub async fn ban(&self, connection: &Connection, call: &Header<'_>, plea: Plea<'_>) -> Result<String, Refusal> {
         let mut order = plea.order()?;
         let subject = order.subject.to_string();
-        let jail = order.jail.clone().unwrap_or_else(JailName::manual);
+        let jail = order.jail.clone();
         let about = [("subject", subject.as_str()), ("jail", jail.as_str())];
         let caller = self.admit(connection, call, Right::Ban, &about).await?;
         order.uid = caller.uid;
@@ -159,7 +160,7 @@ impl Plea<'_> {
     fn order(&self) -> Result<BanOrder, Refusal> {
         Ok(BanOrder {
             subject: parse_subject(self.subject)?,
-            jail: self.jail.clone(),
+            jail: self.jail.clone().unwrap_or_else(JailName::manual),
             length: (self.duration_usec > 0).then(|| Length::from_usec(self.duration_usec)),
             reason: cut(self.reason, REASON_MAX).into(),
             force: self.force,

@@ -6,8 +6,10 @@ use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
 use crate::engine::ban::{Ban, JailName, Place};
+use crate::engine::roster::State;
 use crate::engine::subject::Subject;
 use crate::engine::time::{Length, Stamp};
+use crate::engine::warden::BanOrder;
 
 /// Where the answer goes. A caller that is gone does not listen; that is no error.
 pub type Answer<T> = oneshot::Sender<T>;
@@ -76,23 +78,6 @@ pub enum Request {
     },
 }
 
-/// A ban by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BanOrder {
-    /// Whom.
-    pub subject: Subject,
-    /// In which jail; `None` is the built-in [`JailName::manual`], all ports.
-    pub jail: Option<JailName>,
-    /// For how long; `None` is the jail's own length.
-    pub length: Option<Length>,
-    /// Why, in the caller's words: any text, control characters included, at most [`REASON_MAX`] bytes.
-    pub reason: String,
-    /// Even where it would cut this machine off.
-    pub force: bool,
-    /// Who asks.
-    pub uid: u32,
-}
-
 /// Which rows of the list of bans.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -131,28 +116,6 @@ impl BanRow {
             count: ban.failures,
             cause: ban.cause.to_string(),
             state,
-        }
-    }
-}
-
-/// How far a ban got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// In the kernel and in the ledger.
-    Banned,
-    /// Decided; the kernel has not taken it yet and is asked again.
-    Pending,
-    /// In the kernel, but the ledger could not be written: a restart may forget it.
-    Unsaved,
-}
-
-impl State {
-    /// The word for it on the bus: `banned`, `pending`, `unsaved`.
-    pub fn word(self) -> &'static str {
-        match self {
-            State::Banned => "banned",
-            State::Pending => "pending",
-            State::Unsaved => "unsaved",
         }
     }
 }

@@ -13,15 +13,7 @@ impl Daemon {
     pub(super) async fn answer(&mut self, request: Request) {
         match request {
             Request::Ban { order, answer } => {
-                let order = warden::BanOrder {
-                    subject: order.subject,
-                    jail: order.jail.unwrap_or_else(JailName::manual),
-                    length: order.length,
-                    reason: order.reason,
-                    uid: order.uid,
-                    force: order.force,
-                };
-                let state = self.ban(order).await.map(Into::into);
+                let state = self.ban(order).await;
                 let _ = answer.send(state);
             }
             Request::Unban { subject, jail, uid, answer } => {
@@ -151,16 +143,6 @@ impl Daemon {
         }
         found.sort_by_key(|problem| problem.severity);
         found
-    }
-}
-
-impl From<State> for bus::State {
-    fn from(state: State) -> bus::State {
-        match state {
-            State::Banned | State::Provisional => bus::State::Banned,
-            State::Pending => bus::State::Pending,
-            State::Unsaved => bus::State::Unsaved,
-        }
     }
 }
 

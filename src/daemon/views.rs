@@ -15,7 +15,7 @@ pub fn bans(warden: &Warden, page: &Page) -> Vec<BanRow> {
         .after(page.after.as_ref())
         .filter(|held| page.jail.as_ref().is_none_or(|jail| *jail == held.ban.place.jail))
         .take(page.limit)
-        .map(|held| BanRow::of(&held.ban, held.state.into()))
+        .map(|held| BanRow::of(&held.ban, held.state))
         .collect()
 }
 

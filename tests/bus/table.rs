@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use banish::bus::{
-    Answer, BanOrder, BanRow, Bus, BusAddress, BusError, FirewallState, JailView, ManagerView, News, Page, Problem,
-    Refusal, Request, Severity, State,
+    Answer, BanRow, Bus, BusAddress, BusError, FirewallState, JailView, ManagerView, News, Page, Problem, Refusal,
+    Request, Severity,
 };
 use banish::engine::ban::{Ban, Cause, End, JailName, Place};
+use banish::engine::roster::State;
 use banish::engine::time::{Length, Stamp};
+use banish::engine::warden::BanOrder;
 use tokio::sync::mpsc;
 
 /// Always allowed.
@@ -135,7 +137,7 @@ async fn serve(mut inbox: mpsc::Receiver<Request>, table: Arc<Mutex<Table>>, bus
 
 fn ban(table: &mut Table, bus: &Bus, order: BanOrder, answer: Answer<Result<State, Refusal>>) {
     table.orders.push(order.clone());
-    let jail = order.jail.clone().unwrap_or_else(JailName::manual);
+    let jail = order.jail.clone();
     let refusal = match order.subject.to_string().as_str() {
         _ if !table.jails.contains(&jail) => Some(Refusal::NoSuchJail(format!("no jail is named {jail:?}"))),
         IGNORED => Some(Refusal::Ignored("it is on the allow list".into())),
