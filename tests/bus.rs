@@ -77,7 +77,7 @@ async fn bans_are_made_listed_and_lifted() {
     assert_eq!(manager.ban(GATEWAY, "sshd", HOUR, "", true).await.unwrap(), "banned");
     {
         let table = world.table();
-        assert_eq!(table.orders[0].jail, JailName::manual());
+        assert_eq!(table.orders[0].jail, name("manual"));
         assert_eq!(table.orders[0].length, Some(Length::For(Duration::from_secs(3600))));
         assert_eq!(table.orders[1].length, Some(Length::Permanent));
         assert_eq!(table.orders[2].length, None);
