@@ -91,6 +91,9 @@ impl Daemon {
                 }
             }
         }
+        // A lowered maxretry bans now; what is fed later is decided on then.
+        let decisions = self.warden.evaluate(clock::now());
+        self.carry_out(decisions, First::Kernel).await;
         if let Some(bus) = &self.bus {
             bus.set_jails(&views::names(&self.settings));
         }

@@ -1,0 +1,301 @@
+//! The daemon as a whole: real journal files, a real kernel's table, a real ledger; the clock is the machine's.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
+
+#[path = "support/journal.rs"]
+#[allow(dead_code, reason = "shared with the reader's tests")]
+mod journal;
+#[path = "firewall/space.rs"]
+#[allow(dead_code, reason = "shared with the firewall's tests")]
+mod space;
+#[path = "firewall/sys.rs"]
+#[allow(dead_code, reason = "shared with the firewall's tests")]
+mod sys;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use journal::Record;
+use serde_json::Value;
+use space::{in_space, nft};
+
+const SECOND: u64 = 1_000_000;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
+}
+
+/// A machine's worth of directories: the journal, the configuration, the state.
+struct World {
+    root: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Option<World> {
+        if let Some(why) = journal::missing_writer() {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        let world = World { root: tempfile::tempdir().unwrap() };
+        for directory in ["journal", "state", "etc/jail.d", "etc/filter.d"] {
+            std::fs::create_dir_all(world.path(directory)).unwrap();
+        }
+        std::fs::copy("etc/filter.d/sshd.toml", world.path("etc/filter.d/sshd.toml")).unwrap();
+        world.jail("maxretry = 5\nfindtime = \"10m\"\nbantime = \"1h\"\nport = [\"ssh\"]");
+        Some(world)
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    fn jail(&self, keys: &str) {
+        let text = format!("[jail.sshd]\nenabled = true\nfilter = \"sshd\"\n{keys}\n");
+        std::fs::write(self.path("etc/jail.d/sshd.toml"), text).unwrap();
+    }
+
+    fn log(&self, records: impl IntoIterator<Item = Record>) {
+        journal::write(&self.path("journal/a.journal"), records);
+    }
+
+    fn banishd(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
+        command.arg("--config").arg(self.path("etc")).arg("--state").arg(self.path("state"));
+        command.arg("--journal-directory").arg(self.path("journal")).args(more);
+        command.env_remove("STATE_DIRECTORY").stdin(Stdio::null());
+        command
+    }
+
+    /// Reads the journal to its end and stops.
+    fn once(&self) -> Output {
+        let output = self.banishd(&["--once", "--bus-address", "none"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    /// The JSON lines of a dry run, but the last, and the last.
+    fn dry(&self) -> (Vec<Value>, Value) {
+        let output = self.banishd(&["--dry-run", "--once"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let totals = lines.pop().unwrap();
+        (lines, totals)
+    }
+}
+
+/// A wrong password for root from `address`, as `sshd` logs it.
+fn failed(address: &str, stamp: u64, pid: u32) -> Record {
+    Record::at(stamp)
+        .with("_UID", "0")
+        .with("_SYSTEMD_UNIT", "ssh.service")
+        .with("_PID", pid.to_string())
+        .with("SYSLOG_IDENTIFIER", "sshd")
+        .with("MESSAGE", format!("Failed password for root from {address} port 4711 ssh2"))
+}
+
+fn failures(address: &str, count: u32, from: u64) -> Vec<Record> {
+    (0..count).map(|step| failed(address, from + u64::from(step) * SECOND, 100 + step)).collect()
+}
+
+fn elements(set: &str) -> Vec<String> {
+    let text = space::run("nft", &["-j", "list", "set", "inet", "banish", set]);
+    let listed: Value = serde_json::from_str(&text).unwrap();
+    let set = listed["nftables"].as_array().unwrap().iter().find_map(|item| item.get("set")).unwrap();
+    let mut found: Vec<String> = set["elem"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|element| element.pointer("/elem/val").unwrap_or(element).as_str().unwrap().to_owned())
+        .collect();
+    found.sort();
+    found
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running daemon, killed at the end if it still runs.
+struct Running(Child);
+
+impl Running {
+    fn start(world: &World) -> Running {
+        let command = world.banishd(&["--bus-address", "none"]).stderr(Stdio::null()).spawn().unwrap();
+        Running(command)
+    }
+
+    fn signal(&mut self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+    }
+
+    fn stop(mut self) {
+        self.signal("-TERM");
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_dry_run_prints_its_decisions_and_leaves_no_trace() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let recent = now() - 60 * SECOND;
+        world.log(failures("192.0.2.10", 5, recent).into_iter().chain(failures(
+            "2001:db8::10",
+            7,
+            recent + 10 * SECOND,
+        )));
+        let (decisions, totals) = world.dry();
+        let who: Vec<&str> = decisions.iter().map(|line| line["subject"].as_str().unwrap()).collect();
+        assert_eq!(who, ["192.0.2.10", "2001:db8::/64"]);
+        assert_eq!(decisions[0]["decision"], "ban");
+        assert_eq!(decisions[0]["since"], recent + 4 * SECOND);
+        assert_eq!(decisions[0]["evidence"].as_array().unwrap().len(), 5);
+        assert_eq!((&totals["entries"], &totals["failures"], &totals["bans"]), (&12.into(), &12.into(), &2.into()));
+        assert_eq!(std::fs::read_dir(world.path("state")).unwrap().count(), 0);
+        assert_eq!(nft("list tables"), "");
+    });
+}
+
+#[test]
+fn a_ban_that_is_over_is_told_as_past() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.log(failures("192.0.2.10", 5, now() - 7200 * SECOND));
+        let (decisions, totals) = world.dry();
+        assert_eq!(decisions[0]["decision"], "past");
+        assert_eq!((&totals["bans"], &totals["past"]), (&0.into(), &1.into()));
+    });
+}
+
+#[test]
+fn what_was_counted_before_a_stop_counts_on_after_it_and_never_twice() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let recent = now() - 120 * SECOND;
+        world.log(failures("192.0.2.10", 3, recent));
+        world.once();
+        assert_eq!(elements("sshd4_32"), Vec::<String>::new());
+        world.once();
+        world.once();
+        assert_eq!(elements("sshd4_32"), Vec::<String>::new(), "three failures read three times are three");
+        world.log(failures("192.0.2.10", 2, recent + 60 * SECOND));
+        world.once();
+        assert_eq!(elements("sshd4_32"), ["192.0.2.10"]);
+    });
+}
+
+#[test]
+fn bans_outlive_the_daemon_and_come_back_after_the_kernel_forgot_them() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
+        world.once();
+        assert_eq!(elements("sshd4_32"), ["192.0.2.10"], "after the daemon's end");
+        nft("flush ruleset");
+        world.once();
+        assert_eq!(elements("sshd4_32"), ["192.0.2.10"], "as after a reboot");
+    });
+}
+
+#[test]
+fn a_ban_that_only_the_kernel_knows_is_adopted() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
+        world.once();
+        std::fs::remove_dir_all(world.path("state")).unwrap();
+        std::fs::create_dir(world.path("state")).unwrap();
+        nft("add element inet banish sshd4_32 { 192.0.2.77 timeout 30m }");
+        world.once();
+        assert_eq!(elements("sshd4_32"), ["192.0.2.10", "192.0.2.77"]);
+        nft("flush ruleset");
+        world.once();
+        assert_eq!(elements("sshd4_32"), ["192.0.2.10", "192.0.2.77"], "it is in the ledger now");
+    });
+}
+
+#[test]
+fn following_the_journal_it_bans_and_heals_and_survives_a_kill() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.log(failures("192.0.2.1", 1, now() - 60 * SECOND));
+        let running = Running::start(&world);
+        until("the table is there", || nft("list tables").contains("banish"));
+        world.log(failures("192.0.2.10", 5, now() - 30 * SECOND));
+        until("the ban is in the kernel", || elements("sshd4_32") == ["192.0.2.10"]);
+        nft("flush ruleset");
+        until("the flush is healed", || {
+            nft("list tables").contains("banish") && elements("sshd4_32") == ["192.0.2.10"]
+        });
+        nft("delete element inet banish sshd4_32 { 192.0.2.10 }");
+        until("the element is back", || elements("sshd4_32") == ["192.0.2.10"]);
+        drop(running);
+        assert_eq!(elements("sshd4_32"), ["192.0.2.10"], "after kill -9");
+        world.log(failures("192.0.2.20", 5, now() - 20 * SECOND));
+        let running = Running::start(&world);
+        until("what was logged meanwhile is counted", || elements("sshd4_32") == ["192.0.2.10", "192.0.2.20"]);
+        running.stop();
+    });
+}
+
+#[test]
+fn a_reload_takes_a_good_configuration_and_leaves_a_bad_one() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.log(failures("192.0.2.10", 4, now() - 60 * SECOND));
+        let mut running = Running::start(&world);
+        until("the table is there", || nft("list tables").contains("banish"));
+        world.jail("maxretry = \"three\"");
+        running.signal("-HUP");
+        world.log(failures("192.0.2.20", 5, now() - 50 * SECOND));
+        until("it goes on as before", || elements("sshd4_32") == ["192.0.2.20"]);
+        world.jail("maxretry = 4\nfindtime = \"10m\"\nport = [\"ssh\", 2222]");
+        running.signal("-HUP");
+        until("four are enough now", || elements("sshd4_32") == ["192.0.2.10", "192.0.2.20"]);
+        assert!(nft("list table inet banish").contains("2222"));
+        world.jail("enabled = false");
+        running.stop();
+    });
+}
+
+#[test]
+fn two_daemons_do_not_share_a_ledger() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let running = Running::start(&world);
+        until("the table is there", || nft("list tables").contains("banish"));
+        let second = world.banishd(&["--once", "--bus-address", "none"]).output().unwrap();
+        assert!(!second.status.success());
+        let said = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert!(said.contains("another banishd"), "{said}");
+        running.stop();
+    });
+}
+
+#[test]
+fn the_shipped_configuration_runs_from_a_checkout() {
+    let Some(world) = World::new() else { return };
+    world.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
+    command.args(["--config", "etc", "--dry-run", "--once", "--journal-file"]).arg(glob(&world.path("journal")));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+}
+
+fn glob(directory: &Path) -> PathBuf {
+    directory.join("*.journal")
+}
