@@ -38,10 +38,10 @@ impl Translation {
     }
 }
 
-/// `1.2.3.4`, loosely: what is captured is parsed strictly afterwards.
-const IP4: &str = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}";
+/// `1.2.3.4`, loosely: what is captured is parsed strictly afterwards, and counted repetitions cost the engine much.
+const IP4: &str = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+";
 /// An IPv6 address, loosely; it never ends in a single colon.
-const IP6: &str = r"(?:[0-9A-Fa-f]{0,4}:){1,8}(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4}|:)";
+const IP6: &str = r"(?:[0-9A-Fa-f]*:)+(?:[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+|[0-9A-Fa-f]+|:)";
 const NAME: &str = r"[0-9A-Za-z_.^-]*[0-9A-Za-z_]";
 
 /// What a tag without a closing one stands for, and the name of its group.
@@ -368,5 +368,94 @@ fn group_name(tag: &str) -> String {
         "ID" => "fid".into(),
         "PORT" => "fport".into(),
         other => other.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn translated(source: &str) -> String {
+        translate(source).unwrap_or_else(|flaw| panic!("{source}: {flaw:?}")).text
+    }
+
+    #[test]
+    fn python_means_the_same_here() {
+        for (source, text) in [
+            (r"\<a\>", "<a>"),
+            (r"[^\>]", "[^>]"),
+            (r"[^[]", r"[^\[]"),
+            (r"[]a]", r"[\]a]"),
+            (r"[a-c&&~~-]", r"[a-c\&\&\~\~\-]"),
+            (r"[\b]", r"[\x08]"),
+            (r"a{,3}", "a{0,3}"),
+            (r"a{2}b{2,}?", "a{2}b{2,}?"),
+            (r"{a}", r"\{a\}"),
+            (r"a{b}", r"a\{b\}"),
+            (r"^a\Z", r"^a\z"),
+            (r"(?P<n>a)(?:b)(?i:c)(?#d)(?i)", r"(?P<n>a)(?:b)(?i:c)(?i)"),
+            (r"\x41\-\/\@\ ", r"\x41\-/@ "),
+            ("a < b <= c <1> <é>", "a < b <= c <1> <é>"),
+            ("<F-USER>a</F-USER><F-ID>b</F-ID><F-PORT>c</F-PORT>", "(?P<user>a)(?P<fid>b)(?P<fport>c)"),
+            ("<F-PORT/><F-ID/>", r"(?:(?P<fport>\w+))(?:(?P<fid>\S+))"),
+        ] {
+            assert_eq!(translated(source), text, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_with_its_place() {
+        for (source, offset, reason) in [
+            ("ab(?=c)", 2, "look-around"),
+            ("ab(?!c)", 2, "look-around"),
+            ("(?<=c)", 0, "look-around"),
+            ("(?<!c)", 0, "look-around"),
+            ("(?P<a>b)(?P=a)", 8, "back-references"),
+            (r"(a)\1", 3, "back-references"),
+            ("(?P<a>b)?(?(a)c|d)", 9, "conditionals"),
+            ("a(?>b)", 1, "atomic"),
+            ("ab*+", 3, "possessive"),
+            ("ab**", 3, "nothing to repeat"),
+            ("a{2}{3}", 4, "nothing to repeat"),
+            ("^*", 1, "nothing to repeat"),
+            ("(?m)a", 0, "only i and s"),
+            ("(?x)a", 0, "only i and s"),
+            (r"a\q", 1, "unknown escape"),
+            (r"a\", 1, "nothing follows"),
+            (r"\xg1", 0, "two hexadecimal"),
+            (r"\xff", 0, "above 7f"),
+            ("a[b", 1, "never closed"),
+            ("a[é]", 2, "bytes"),
+            ("(a", 0, "never closed"),
+            ("a)", 1, "never opened"),
+            ("<F-USER>a", 0, "never closed"),
+            ("a</F-USER>", 1, "closes no"),
+            ("(<F-USER>a)</F-USER>", 10, "closes a parenthesis"),
+            ("<F-USER>(a</F-USER>)", 10, "closes no"),
+            ("<F-USER/>", 0, "unknown tag"),
+            ("a<unknown>", 1, "unknown tag"),
+            ("a<F-lower>b", 1, "unknown tag"),
+            ("<HOST> <HOST>", 7, "twice"),
+            ("<F-MLFID>a</F-MLFID>", 0, "session ="),
+        ] {
+            let flaw = translate(source).expect_err(source);
+            assert_eq!(flaw.offset, Some(offset), "{source}: {}", flaw.reason);
+            assert!(flaw.reason.contains(reason), "{source}: {}", flaw.reason);
+        }
+    }
+
+    #[test]
+    fn a_place_in_the_translation_leads_back() {
+        let translation = translate(r"<ADDR>\Zab").unwrap();
+        let at = translation.text.find("ab").unwrap();
+        assert_eq!((translation.source_of(0), translation.source_of(at), translation.source_of(at + 1)), (0, 8, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(source in r"[\\\[\](){}<>?*+^$|,a-cFPHOST0-9=!:/é -]{0,40}") {
+            let _ = super::super::patterns::Pattern::new(&source);
+        }
     }
 }

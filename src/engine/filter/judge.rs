@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::patterns::{Finding, Match, Scratch, Single};
+use super::patterns::{Finding, Scratch, Single};
 use super::session::{self, Line, Sessions, Standing};
 use super::{Filter, Part};
 use crate::engine::entry::{Entry, Field, Slot, Text, Wanted};
@@ -44,9 +44,9 @@ pub(super) enum Found {
     /// The origin alone: the filter has no pattern and takes the address from a field.
     Origin,
     /// A failregex, on MESSAGE or what the prefregex left of it.
-    Message(Match),
+    Message(usize),
     /// A pattern of a field rule.
-    Field(usize, Match),
+    Field(usize, usize),
 }
 
 impl Found {
@@ -54,8 +54,8 @@ impl Found {
     pub(super) fn part(self) -> Part {
         match self {
             Found::Origin => Part::Address,
-            Found::Message(found) => Part::Failregex(found.pattern),
-            Found::Field(rule, found) => Part::Field(rule, Some(found.pattern)),
+            Found::Message(pattern) => Part::Failregex(pattern),
+            Found::Field(rule, pattern) => Part::Field(rule, Some(pattern)),
         }
     }
 }
@@ -100,7 +100,7 @@ impl Judge {
         if let Some(content) = content
             && let Some(ignoring) = filter.ignoreregex.find(content, &mut self.ignoreregex)
         {
-            return Judgement::Ignored { found, by: ignoring.pattern };
+            return Judgement::Ignored { found, by: ignoring };
         }
         let captured = finding.address.or(prefix.address).map(address);
         let address = match captured.or_else(|| self.address_of(entry)) {
@@ -167,10 +167,10 @@ impl Judge {
     fn once_number(&self, found: Found) -> Option<usize> {
         let at = match found {
             Found::Origin => return None,
-            Found::Message(found) => found.pattern,
-            Found::Field(rule, found) => {
+            Found::Message(pattern) => pattern,
+            Found::Field(rule, pattern) => {
                 let earlier = self.filter.fields[..rule].iter().map(|(_, set)| set.len()).sum::<usize>();
-                self.filter.failregex.len() + earlier + found.pattern
+                self.filter.failregex.len() + earlier + pattern
             }
         };
         self.once[at]

@@ -151,7 +151,7 @@ impl Filter {
     /// Understands a definition.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in the order of the definition.
+    /// Everything that is wrong with it, in the order of [`Part`].
     pub fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
         compile(definition)
     }
@@ -238,7 +238,10 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
             fields,
             unanchored,
         }),
-        _ => Err(faults),
+        _ => {
+            faults.sort_by_key(|fault| fault.at);
+            Err(faults)
+        }
     }
 }
 

@@ -199,3 +199,112 @@ fn rank(field: &Field) -> Option<u8> {
         _ => Some(3),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::entry::Page;
+
+    fn branch(line: &str) -> Result<Branch, Flaw> {
+        Branch::parse(line, Trust::Attested)
+    }
+
+    fn holds(line: &str, fields: &[&str]) -> bool {
+        let branch = branch(line).expect(line);
+        let mut wanted = Wanted::default();
+        let slots = branch.slots(&mut wanted);
+        let mut page = Page::default();
+        fields.iter().for_each(|field| page.offer(&wanted, field.as_bytes()));
+        branch.holds(page.entry(), &slots)
+    }
+
+    #[test]
+    fn fields_are_anded_and_values_ored() {
+        let line = "_UID=0 _SYSTEMD_UNIT=a.service _SYSTEMD_UNIT=b.service";
+        assert!(holds(line, &["_UID=0", "_SYSTEMD_UNIT=b.service"]));
+        assert!(!holds(line, &["_UID=1", "_SYSTEMD_UNIT=b.service"]));
+        assert!(!holds(line, &["_UID=0", "_SYSTEMD_UNIT=c.service"]));
+        assert!(!holds(line, &["_UID=0"]));
+    }
+
+    #[test]
+    fn nothing_after_the_sign_means_absent() {
+        let line = "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd";
+        assert!(holds(line, &["_UID=0", "SYSLOG_IDENTIFIER=sshd"]));
+        assert!(!holds(line, &["_UID=0", "SYSLOG_IDENTIFIER=sshd", "_SYSTEMD_UNIT=x.service"]));
+    }
+
+    #[test]
+    fn a_template_takes_its_instances_and_nothing_else() {
+        let line = "_SYSTEMD_UNIT=sshd@*.service";
+        assert!(holds(line, &["_SYSTEMD_UNIT=sshd@1-[2001:db8::1]:22.service"]));
+        for unit in ["sshd@.service", "sshd.service", "xsshd@1.service", "sshd@1.socket"] {
+            assert!(!holds(line, &[&format!("_SYSTEMD_UNIT={unit}")]), "{unit}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_stranger_cannot_write_pins() {
+        for good in [
+            "_SYSTEMD_UNIT=a.service",
+            "_SYSTEMD_CGROUP=/system.slice/a.service",
+            "_SYSTEMD_USER_UNIT=a.service _UID=1000",
+            "_TRANSPORT=kernel",
+            "_TRANSPORT=kernel _TRANSPORT=audit",
+            "_UID=0 _EXE=/usr/sbin/sshd",
+            "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd",
+        ] {
+            assert!(branch(good).is_ok(), "{good}");
+        }
+        for (bad, reason) in [
+            ("SYSLOG_IDENTIFIER=sshd", "any local user"),
+            ("_COMM=sshd", "any local user"),
+            ("_COMM=sshd _EXE=/usr/sbin/sshd", "any local user"),
+            ("_UID=0", "any local user"),
+            ("_TRANSPORT=syslog", "any local user"),
+            ("_TRANSPORT=kernel _TRANSPORT=syslog", "any local user"),
+            ("_SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd", "any local user"),
+            ("_SYSTEMD_USER_UNIT=a.service", "add _UID="),
+            ("_UID=0 SYSLOG_IDENTIFIER=sshd", "add _SYSTEMD_UNIT="),
+            ("_UID=0 _SYSTEMD_UNIT= _SYSTEMD_UNIT=a.service SYSLOG_IDENTIFIER=sshd", "two lines"),
+            ("", "empty"),
+            ("_SYSTEMD_UNIT=a.service + _SYSTEMD_UNIT=b.service", "lines of their own"),
+            ("_SYSTEMD_UNIT=a.service sshd", "FIELD=value"),
+            ("_SYSTEMD_UNIT=a.service unit=b", "no journal field"),
+            ("_SYSTEMD_UNIT=a*.service", "template"),
+            ("_SYSTEMD_UNIT=*", "template"),
+            ("_UID=root _SYSTEMD_UNIT=a.service", "number"),
+        ] {
+            let flaw = branch(bad).expect_err(bad);
+            assert!(flaw.reason.contains(reason), "{bad}: {}", flaw.reason);
+        }
+        assert!(Branch::parse("SYSLOG_IDENTIFIER=sshd", Trust::Claimed).is_ok());
+    }
+
+    #[test]
+    fn the_terms_are_of_one_field_that_every_entry_has() {
+        let terms = |line: &str| {
+            let terms = Branch::parse(line, Trust::Claimed).expect(line).terms()?;
+            Some(
+                terms
+                    .iter()
+                    .map(|(field, value)| format!("{field}={}", value.escape_ascii()))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            )
+        };
+        let identifier = "SYSLOG_IDENTIFIER=sshd";
+        for (line, expected) in [
+            ("_UID=0 SYSLOG_IDENTIFIER=sshd _SYSTEMD_UNIT=a.service", Some("_SYSTEMD_UNIT=a.service")),
+            ("_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd", Some(identifier)),
+            ("_UID=0 _SYSTEMD_UNIT=a@*.service SYSLOG_IDENTIFIER=sshd", Some(identifier)),
+            ("_UID=0 _SYSTEMD_UNIT=a.service _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd", Some(identifier)),
+            ("_UID=0 _EXE=/bin/a", Some("_EXE=/bin/a")),
+            ("_TRANSPORT=kernel _TRANSPORT=audit", Some("_TRANSPORT=kernel _TRANSPORT=audit")),
+            ("_UID=0 _SYSTEMD_UNIT=a@*.service", None),
+            ("_UID=0", None),
+        ] {
+            assert_eq!(terms(line).as_deref(), expected, "{line}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Compiled patterns: which of many matches a text, and what its groups mean.
 
-use regex_automata::meta::{self, Cache};
+use regex_automata::meta;
+use regex_automata::nfa::thompson::{self, backtrack};
 use regex_automata::util::captures::Captures;
 use regex_automata::util::primitives::PatternID;
 use regex_automata::util::syntax;
@@ -19,7 +20,7 @@ const CACHE_LIMIT: usize = 2 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     text: String,
-    regex: meta::Regex,
+    engine: Engine,
     roles: Roles,
     from_start: bool,
     to_end: bool,
@@ -37,11 +38,11 @@ impl Pattern {
             };
             Flaw { offset: Some(translation.source_of(offset)), reason }
         })?;
-        let regex = build(&[&translation.text])?;
-        let roles = Roles::of(&regex, PatternID::ZERO);
+        let engine = Engine::new(&translation.text)?;
+        let roles = Roles::of(&engine.general);
         let from_start = hir.properties().look_set_prefix().contains(Look::Start);
         let to_end = hir.properties().look_set_suffix().contains(Look::End);
-        Ok(Pattern { text: translation.text, regex, roles, from_start, to_end })
+        Ok(Pattern { text: translation.text, engine, roles, from_start, to_end })
     }
 
     pub(super) fn roles(&self) -> &Roles {
@@ -52,20 +53,65 @@ impl Pattern {
     pub(super) fn is_anchored(&self) -> bool {
         self.from_start && self.to_end
     }
-
-    pub(super) fn regex(&self) -> &meta::Regex {
-        &self.regex
-    }
 }
 
 fn build(texts: &[&str]) -> Result<meta::Regex, Flaw> {
     let config =
         meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PROGRAM_LIMIT)).hybrid_cache_capacity(CACHE_LIMIT);
-    let syntax = syntax::Config::new().unicode(false).utf8(false);
-    meta::Builder::new().syntax(syntax).configure(config).build_many(texts).map_err(|error| match error.size_limit() {
+    meta::Builder::new().syntax(bytes()).configure(config).build_many(texts).map_err(|error| match error.size_limit() {
         Some(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
         None => Flaw::whole(error.to_string()),
     })
+}
+
+/// Patterns are about bytes: what they match need not be UTF-8.
+fn bytes() -> syntax::Config {
+    syntax::Config::new().unicode(false).utf8(false)
+}
+
+/// One pattern that tells its groups.
+#[derive(Clone, Debug)]
+struct Engine {
+    general: meta::Regex,
+    /// The quickest at groups in short texts, for those known to match.
+    groups: backtrack::BoundedBacktracker,
+}
+
+/// The memory of an engine.
+#[derive(Debug)]
+struct Memory {
+    /// Made when first needed.
+    general: Option<meta::Cache>,
+    groups: backtrack::Cache,
+    captures: Captures,
+}
+
+impl Engine {
+    fn new(text: &str) -> Result<Engine, Flaw> {
+        let general = build(&[text])?;
+        let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PROGRAM_LIMIT));
+        let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
+        Ok(Engine { general, groups: groups.map_err(|error| Flaw::whole(error.to_string()))? })
+    }
+
+    fn memory(&self) -> Memory {
+        Memory { general: None, groups: self.groups.create_cache(), captures: self.groups.create_captures() }
+    }
+
+    /// Does it match? Its groups are then in the memory's captures.
+    fn search(&self, input: &Input<'_>, memory: &mut Memory) -> bool {
+        let cache = memory.general.get_or_insert_with(|| self.general.create_cache());
+        self.general.search_captures_with(cache, input, &mut memory.captures);
+        memory.captures.is_match()
+    }
+
+    /// The groups of a match that starts where the input does and is known to be there.
+    fn read(&self, input: &Input<'_>, memory: &mut Memory) {
+        // It gives up on texts that are too long for its memory.
+        if self.groups.try_captures(&mut memory.groups, input.clone(), &mut memory.captures).is_err() {
+            self.search(input, memory);
+        }
+    }
 }
 
 /// What a pattern's groups mean: their numbers in the engine.
@@ -82,7 +128,8 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    fn of(regex: &meta::Regex, pattern: PatternID) -> Roles {
+    fn of(regex: &meta::Regex) -> Roles {
+        let pattern = PatternID::ZERO;
         let group = |name: &str| regex.group_info().to_index(pattern, name);
         let mut user: Vec<usize> = group("user").into_iter().collect();
         let names = regex.group_info().pattern_names(pattern).enumerate();
@@ -151,68 +198,62 @@ impl Finding<'_> {
 /// Several patterns, of which the first that matches decides.
 #[derive(Debug)]
 pub(super) struct PatternSet {
-    /// All patterns in one engine where all are tied to the start of the text, else an engine each.
-    engines: Vec<meta::Regex>,
-    anchored: Anchored,
+    /// Which pattern matches, asked of all at once: where all are tied to the start of the text.
+    ///
+    /// There the patterns' order decides, as it does one by one.
+    which: Option<meta::Regex>,
+    engines: Vec<Engine>,
     roles: Vec<Roles>,
 }
 
 /// The memory of a search, made once and used again.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    engines: Vec<(Cache, Captures)>,
-}
-
-/// Which pattern of a set matched, and in which of its engines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Match {
-    pub(super) pattern: usize,
-    engine: usize,
+    which: Option<meta::Cache>,
+    engines: Vec<Memory>,
 }
 
 impl PatternSet {
     pub(super) fn new(patterns: Vec<Pattern>) -> Result<PatternSet, Flaw> {
-        // A text is searched from its start in any case, so the patterns' order decides, as it does one by one.
-        if patterns.is_empty() || patterns.iter().any(|pattern| !pattern.from_start) {
-            let (engines, roles) = patterns.into_iter().map(|pattern| (pattern.regex, pattern.roles)).unzip();
-            return Ok(PatternSet { engines, anchored: Anchored::No, roles });
-        }
+        let together = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.from_start);
         let texts: Vec<&str> = patterns.iter().map(|pattern| pattern.text.as_str()).collect();
-        let engine = build(&texts)?;
-        let roles = (0..patterns.len()).map(|at| Roles::of(&engine, PatternID::must(at))).collect();
-        Ok(PatternSet { engines: vec![engine], anchored: Anchored::Yes, roles })
-    }
-
-    pub(super) fn scratch(&self) -> Scratch {
-        let engines = self.engines.iter().map(|engine| (engine.create_cache(), engine.create_captures())).collect();
-        Scratch { engines }
-    }
-
-    /// The first pattern that matches.
-    pub(super) fn find(&self, text: Text<'_>, scratch: &mut Scratch) -> Option<Match> {
-        let input = input(text).anchored(self.anchored);
-        for (engine, (regex, (cache, captures))) in self.engines.iter().zip(&mut scratch.engines).enumerate() {
-            regex.search_captures_with(cache, &input, captures);
-            if let Some(pattern) = captures.pattern() {
-                let pattern = if self.anchored == Anchored::Yes { pattern.as_usize() } else { engine };
-                return Some(Match { pattern, engine });
-            }
-        }
-        None
-    }
-
-    /// What the match that `scratch` holds says about `text`.
-    pub(super) fn read<'t>(&self, found: Match, text: &'t [u8], scratch: &Scratch) -> Finding<'t> {
-        Finding::read(&self.roles[found.pattern], &scratch.engines[found.engine].1, text)
-    }
-
-    /// The groups of that match by name.
-    pub(super) fn named(&self, found: Match, text: &[u8], scratch: &Scratch) -> Vec<(String, Vec<u8>)> {
-        named(&self.engines[found.engine], &scratch.engines[found.engine].1, text)
+        let which = if together { Some(build(&texts)?) } else { None };
+        let (engines, roles) = patterns.into_iter().map(|pattern| (pattern.engine, pattern.roles)).unzip();
+        Ok(PatternSet { which, engines, roles })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.roles.len()
+        self.engines.len()
+    }
+
+    pub(super) fn scratch(&self) -> Scratch {
+        Scratch {
+            which: self.which.as_ref().map(meta::Regex::create_cache),
+            engines: self.engines.iter().map(Engine::memory).collect(),
+        }
+    }
+
+    /// The number of the first pattern that matches; its groups are then in `scratch`.
+    pub(super) fn find(&self, text: Text<'_>, scratch: &mut Scratch) -> Option<usize> {
+        let input = input(text);
+        if let (Some(which), Some(cache)) = (&self.which, &mut scratch.which) {
+            let input = input.anchored(Anchored::Yes);
+            let pattern = which.search_half_with(cache, &input)?.pattern().as_usize();
+            self.engines[pattern].read(&input, &mut scratch.engines[pattern]);
+            return Some(pattern);
+        }
+        let mut engines = self.engines.iter().zip(&mut scratch.engines);
+        engines.position(|(engine, memory)| engine.search(&input, memory))
+    }
+
+    /// What the match of this pattern that `scratch` holds says about `text`.
+    pub(super) fn read<'t>(&self, pattern: usize, text: &'t [u8], scratch: &Scratch) -> Finding<'t> {
+        Finding::read(&self.roles[pattern], &scratch.engines[pattern].captures, text)
+    }
+
+    /// The groups of that match by name.
+    pub(super) fn named(&self, pattern: usize, text: &[u8], scratch: &Scratch) -> Vec<(String, Vec<u8>)> {
+        named(&scratch.engines[pattern].captures, text)
     }
 
     /// Which of the patterns report what others may report too.
@@ -224,25 +265,24 @@ impl PatternSet {
 /// One pattern and the memory to search it with.
 #[derive(Debug)]
 pub(super) struct Single {
-    regex: meta::Regex,
+    engine: Engine,
     roles: Roles,
-    cache: Cache,
-    captures: Captures,
+    memory: Memory,
 }
 
 impl Single {
     pub(super) fn new(pattern: &Pattern) -> Single {
-        let regex = pattern.regex().clone();
-        Single { roles: pattern.roles.clone(), cache: regex.create_cache(), captures: regex.create_captures(), regex }
+        let engine = pattern.engine.clone();
+        Single { roles: pattern.roles.clone(), memory: engine.memory(), engine }
     }
 
     pub(super) fn find<'t>(&mut self, text: Text<'t>) -> Option<Finding<'t>> {
-        self.regex.search_captures_with(&mut self.cache, &input(text), &mut self.captures);
-        self.captures.is_match().then(|| Finding::read(&self.roles, &self.captures, text.bytes))
+        let matches = self.engine.search(&input(text), &mut self.memory);
+        matches.then(|| Finding::read(&self.roles, &self.memory.captures, text.bytes))
     }
 
     pub(super) fn named(&self, text: &[u8]) -> Vec<(String, Vec<u8>)> {
-        named(&self.regex, &self.captures, text)
+        named(&self.memory.captures, text)
     }
 }
 
@@ -252,9 +292,9 @@ fn input(text: Text<'_>) -> Input<'_> {
     Input::new(text.bytes).span(0..end)
 }
 
-fn named(regex: &meta::Regex, captures: &Captures, text: &[u8]) -> Vec<(String, Vec<u8>)> {
+fn named(captures: &Captures, text: &[u8]) -> Vec<(String, Vec<u8>)> {
     let Some(pattern) = captures.pattern() else { return Vec::new() };
-    let names = regex.group_info().pattern_names(pattern).enumerate();
+    let names = captures.group_info().pattern_names(pattern).enumerate();
     names
         .filter_map(|(index, name)| {
             let span = captures.get_group(index)?;

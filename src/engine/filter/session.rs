@@ -158,3 +158,123 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn from(text: &str) -> Line<'static> {
+        Line { address: Some(text.parse().unwrap()), ..Line::default() }
+    }
+
+    fn failure(text: &str) -> Standing {
+        Standing::Failure(text.parse().unwrap())
+    }
+
+    const A: &str = "192.0.2.1";
+    const B: &str = "192.0.2.2";
+
+    struct Told(Sessions, u64);
+
+    impl Told {
+        fn tell(&mut self, key: &str, line: Line<'_>) -> Standing {
+            self.1 += 1_000_000;
+            self.0.tell(1, key.as_bytes(), Stamp::from_usec(self.1), line)
+        }
+    }
+
+    fn told() -> Told {
+        Told(Sessions::default(), 0)
+    }
+
+    #[test]
+    fn a_failure_without_an_address_takes_the_sessions_or_waits_for_it() {
+        let mut told = told();
+        let nofail = Line { nofail: true, ..from(A) };
+        assert_eq!(told.tell("1", nofail), Standing::NoFail);
+        assert_eq!(told.tell("1", Line::default()), failure(A));
+        assert_eq!(told.tell("2", Line::default()), Standing::Pending);
+        assert_eq!(told.tell("2", nofail), failure(A));
+        assert_eq!(told.tell("2", nofail), Standing::NoFail);
+        assert_eq!(told.tell("3", Line::default()), Standing::Pending);
+    }
+
+    #[test]
+    fn success_drops_what_is_pending_and_the_end_forgets_all() {
+        let mut told = told();
+        told.tell("1", Line::default());
+        assert_eq!(told.tell("1", Line { gained: true, ..from(A) }), Standing::NoFail);
+        assert_eq!(told.tell("1", Line { nofail: true, ..from(A) }), Standing::NoFail);
+        assert_eq!(told.tell("1", Line { nofail: true, forget: true, ..from(A) }), Standing::NoFail);
+        assert_eq!(told.tell("1", Line::default()), Standing::Pending);
+    }
+
+    #[test]
+    fn a_second_user_in_a_session_is_a_failure() {
+        let mut told = told();
+        let tries = |user| Line { nofail: true, user: Some(user), ..from(A) };
+        assert_eq!(told.tell("1", tries(b"alice")), Standing::NoFail);
+        assert_eq!(told.tell("1", tries(b"alice")), Standing::NoFail);
+        assert_eq!(told.tell("1", tries(b"root")), failure(A));
+        assert_eq!(told.tell("1", Line { gained: true, ..from(A) }), failure(A));
+    }
+
+    #[test]
+    fn an_attempt_counts_once_however_many_report_it() {
+        let mut told = told();
+        let once = |pattern| Line { once: Some(pattern), ..from(A) };
+        assert_eq!(told.tell("1", once(0)), failure(A));
+        assert_eq!(told.tell("1", from(A)), Standing::Counted);
+        assert_eq!(told.tell("1", from(A)), failure(A));
+        assert_eq!(told.tell("1", once(1)), Standing::Counted);
+        assert_eq!(told.tell("1", once(1)), Standing::Counted);
+        assert_eq!(told.tell("1", once(1)), failure(A));
+        assert_eq!(alone(once(0)), failure(A));
+    }
+
+    #[test]
+    fn another_address_or_a_long_silence_is_another_session() {
+        let mut told = told();
+        let once = Line { once: Some(0), ..Line::default() };
+        told.tell("1", from(A));
+        assert_eq!(told.tell("1", Line { once: Some(0), ..from(B) }), failure(B));
+        told.1 += 301_000_000;
+        assert_eq!(told.tell("1", once), Standing::Pending);
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_the_silent_ones_go_first() {
+        let mut told = told();
+        let nofail = Line { nofail: true, ..from(A) };
+        told.tell("kept", nofail);
+        told.tell("lost", nofail);
+        for at in 0..3 * SESSION_LIMIT {
+            // Timeless, so that only the bound can be the reason.
+            told.0.tell(1, at.to_string().as_bytes(), Stamp::from_usec(told.1), nofail);
+            if at % 100 == 0 {
+                told.0.tell(1, b"kept", Stamp::from_usec(told.1), nofail);
+            }
+        }
+        assert!(told.0.young.len() + told.0.old.len() <= SESSION_LIMIT);
+        assert_eq!(told.tell("kept", Line::default()), failure(A));
+        assert_eq!(told.tell("lost", Line::default()), Standing::Pending);
+    }
+
+    proptest! {
+        /// A failure's address was captured in the same session, whatever the others do.
+        #[test]
+        fn an_address_never_crosses_sessions(
+            lines in proptest::collection::vec((0u8..4, 0u8..3, any::<[bool; 4]>(), proptest::option::of(0usize..3)), 0..200)
+        ) {
+            let mut told = told();
+            for (key, address, [has_address, nofail, forget, gained], once) in lines {
+                let own: IpAddr = IpAddr::from([10, 0, key, address]);
+                let line = Line { address: has_address.then_some(own), user: None, nofail, forget, gained, once };
+                if let Standing::Failure(address) = told.tell(&key.to_string(), line) {
+                    prop_assert!(matches!(address, IpAddr::V4(v4) if v4.octets()[2] == key));
+                }
+            }
+        }
+    }
+}

@@ -167,3 +167,162 @@ fn terms<'a>(filters: impl Iterator<Item = &'a Filter>) -> Option<Vec<(Field, Ve
     all.dedup();
     (all.len() <= TERM_LIMIT).then_some(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Definition, FieldRule, Outcome, Part, Trial, Trust};
+    use super::*;
+    use crate::engine::entry::{Page, VALUE_LIMIT};
+    use crate::engine::time::Stamp;
+
+    fn definition(journalmatch: &[&str], failregex: &[&str]) -> Definition {
+        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Definition {
+            name: "test".into(),
+            journalmatch: list(journalmatch),
+            trust: Trust::Attested,
+            session: None,
+            prefregex: None,
+            failregex: list(failregex),
+            ignoreregex: vec![],
+            address: None,
+            fields: vec![],
+        }
+    }
+
+    fn compiled(definition: &Definition) -> Arc<Filter> {
+        Arc::new(Filter::compile(definition).unwrap_or_else(|faults| panic!("{faults:?}")))
+    }
+
+    fn hits(sieve: &mut Sieve, fields: &[&str]) -> Vec<String> {
+        let mut page = Page::default();
+        page.begin(Stamp::from_usec(1), 1);
+        fields.iter().for_each(|field| page.offer(sieve.wanted(), field.as_bytes()));
+        let mut out = Vec::new();
+        sieve.examine(page.entry(), &mut out);
+        out.iter().map(|hit| format!("{} {}", hit.jail, hit.address)).collect()
+    }
+
+    fn sieve(jails: &[(&str, &Arc<Filter>)]) -> Sieve {
+        Sieve::new(jails.iter().map(|(name, filter)| (name.parse().unwrap(), Arc::clone(filter))).collect())
+    }
+
+    const UNIT: &str = "_SYSTEMD_UNIT=a.service";
+
+    #[test]
+    fn each_jail_hears_of_its_own_and_each_entry_counts_once() {
+        let a = compiled(&definition(&[UNIT, "_SYSTEMD_UNIT=a.service _UID=0"], &["^bad <ADDR>$"]));
+        let b = compiled(&definition(&["_TRANSPORT=kernel"], &["^bad <ADDR>$"]));
+        let c = compiled(&definition(&["_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=c"], &["^bad <ADDR>$"]));
+        let mut sieve = sieve(&[("a1", &a), ("b", &b), ("a2", &a), ("c", &c)]);
+        let bad = "MESSAGE=bad 192.0.2.1";
+        assert_eq!(hits(&mut sieve, &[UNIT, "_UID=0", bad]), ["a1 192.0.2.1", "a2 192.0.2.1"]);
+        assert_eq!(hits(&mut sieve, &["_TRANSPORT=kernel", bad]), ["b 192.0.2.1"]);
+        assert_eq!(hits(&mut sieve, &["_UID=0", "SYSLOG_IDENTIFIER=c", bad]), ["c 192.0.2.1"]);
+        assert!(hits(&mut sieve, &["_UID=1", "SYSLOG_IDENTIFIER=c", bad]).is_empty());
+        assert!(hits(&mut sieve, &["_SYSTEMD_UNIT=z.service", bad]).is_empty());
+        assert!(hits(&mut sieve, &[UNIT]).is_empty());
+    }
+
+    #[test]
+    fn our_own_unit_is_never_input() {
+        let own = compiled(&definition(&["_SYSTEMD_UNIT=banishd.service"], &["^<ADDR>$"]));
+        let mut sieve = sieve(&[("own", &own)]);
+        assert!(hits(&mut sieve, &["_SYSTEMD_UNIT=banishd.service", "MESSAGE=192.0.2.1"]).is_empty());
+    }
+
+    #[test]
+    fn the_terms_are_a_union_and_given_up_above_the_limit_or_where_one_is_missing() {
+        let a = compiled(&definition(&[UNIT, "_SYSTEMD_UNIT=b.service"], &["^<ADDR>$"]));
+        let both = compiled(&definition(&[UNIT], &["^<ADDR>$"]));
+        assert_eq!(sieve(&[("a", &a), ("b", &both)]).terms().map(|terms| terms.len()), Some(2));
+        let open = compiled(&definition(&["_SYSTEMD_UNIT=a@*.service"], &["^<ADDR>$"]));
+        assert_eq!(sieve(&[("a", &a), ("b", &open)]).terms(), None);
+        let lines: Vec<String> = (0..=TERM_LIMIT).map(|at| format!("_SYSTEMD_UNIT=u{at}.service")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        assert_eq!(sieve(&[("m", &compiled(&definition(&lines, &["^<ADDR>$"])))]).terms(), None);
+        assert!(sieve(&[("m", &compiled(&definition(&lines[1..], &["^<ADDR>$"])))]).terms().is_some());
+    }
+
+    #[test]
+    fn a_cut_message_has_no_end() {
+        let closed = compiled(&definition(&[UNIT], &["^<ADDR> x*$"]));
+        let open = compiled(&definition(&[UNIT], &["^<ADDR> x*"]));
+        let mut sieve = sieve(&[("closed", &closed), ("open", &open)]);
+        let fits = format!("MESSAGE=192.0.2.1 {}", "x".repeat(VALUE_LIMIT - 10));
+        assert_eq!(hits(&mut sieve, &[UNIT, &fits]), ["closed 192.0.2.1", "open 192.0.2.1"]);
+        assert_eq!(hits(&mut sieve, &[UNIT, &(fits + "x")]), ["open 192.0.2.1"]);
+    }
+
+    #[test]
+    fn the_first_pattern_decides_anchored_or_not() {
+        for patterns in [["^(?P<w>bad) <ADDR>$", "^(?P<v>bad) <ADDR>$"], ["(?P<w>d) <ADDR>$", "(?P<v>bad) <ADDR>$"]] {
+            let mut trial = Trial::new(compiled(&definition(&[UNIT], &patterns)));
+            let verdict = trial.message(b"bad 192.0.2.1");
+            assert_eq!(verdict.pattern, Some(Part::Failregex(0)));
+            assert!(verdict.captures.iter().any(|(name, _)| name == "w"), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_trial_explains() {
+        let mut filter =
+            definition(&[UNIT], &["^from <HOST>(?: user <F-USER>.*</F-USER>)?$", "^<F-NOFAIL>hello</F-NOFAIL>$"]);
+        filter.prefregex = Some("^app: <F-CONTENT>.*</F-CONTENT>$".into());
+        filter.ignoreregex = vec!["monitor".into()];
+        let filter = compiled(&filter);
+        assert_eq!(filter.unanchored(), []);
+        let mut trial = Trial::new(filter);
+        let mut told = |text: &str| trial.message(text.as_bytes());
+        let verdict = told("app: from [2001:db8::1] user x y");
+        assert_eq!(verdict.outcome, Outcome::Failure("2001:db8::1".parse().unwrap()));
+        assert!(verdict.captures.contains(&("user".into(), b"x y".to_vec())));
+        assert!(verdict.captures.contains(&("host".into(), b"2001:db8::1".to_vec())));
+        assert_eq!(told("app: from 192.0.2.1 user monitor").outcome, Outcome::Ignored(0));
+        assert_eq!(told("app: from host.example").outcome, Outcome::NoAddress);
+        assert_eq!(told("app: hello").outcome, Outcome::NoFail);
+        assert_eq!(told("from 192.0.2.1").outcome, Outcome::NoMatch);
+        assert_eq!(trial.examine(Page::default().entry()).outcome, Outcome::Elsewhere);
+    }
+
+    #[test]
+    fn structured_fields_give_the_address_and_the_failure() {
+        let mut filter = definition(&[UNIT], &[]);
+        filter.address = Some("REMOTE_ADDR".parse().unwrap());
+        let mut all = sieve(&[("all", &compiled(&filter))]);
+        assert_eq!(hits(&mut all, &[UNIT, "REMOTE_ADDR=192.0.2.1"]), ["all 192.0.2.1"]);
+        assert!(hits(&mut all, &[UNIT, "REMOTE_ADDR=a.example"]).is_empty());
+        assert!(hits(&mut all, &[UNIT]).is_empty());
+        filter.fields = vec![FieldRule { field: "RESULT".parse().unwrap(), failregex: vec!["^denied$".into()] }];
+        let mut ruled = sieve(&[("ruled", &compiled(&filter))]);
+        assert_eq!(hits(&mut ruled, &[UNIT, "REMOTE_ADDR=192.0.2.1", "RESULT=denied"]), ["ruled 192.0.2.1"]);
+        assert!(hits(&mut ruled, &[UNIT, "REMOTE_ADDR=192.0.2.1", "RESULT=granted"]).is_empty());
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once() {
+        let mut filter = definition(&["_COMM=sshd", UNIT], &["^no address$", "^a(?=b) <ADDR>$", "^<ADDR>[z-a]$"]);
+        filter.prefregex = Some("^no content".into());
+        filter.ignoreregex = vec!["(".into()];
+        let faults = Filter::compile(&filter).expect_err("six faults");
+        let places: Vec<Part> = faults.iter().map(|fault| fault.at).collect();
+        let expected = [
+            Part::Journalmatch(0),
+            Part::Prefregex,
+            Part::Failregex(0),
+            Part::Failregex(1),
+            Part::Failregex(2),
+            Part::Ignoreregex(0),
+        ];
+        assert_eq!(places, expected, "{faults:?}");
+        assert_eq!((faults[3].offset, faults[4].offset), (Some(2), Some(8)));
+        filter.session = Some("SYSLOG_PID".parse().unwrap());
+        assert!(Filter::compile(&filter).expect_err("seven").iter().any(|fault| fault.at == Part::Session));
+    }
+
+    #[test]
+    fn open_patterns_are_taken_and_told() {
+        let filter = compiled(&definition(&[UNIT], &["^bad <ADDR>$", "bad <ADDR>$", "^bad <ADDR>"]));
+        assert_eq!(filter.unanchored(), [Part::Failregex(1), Part::Failregex(2)]);
+    }
+}
