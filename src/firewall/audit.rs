@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::batch::Entry;
 use super::elements::{Adopted, Timeout, subject_of};
-use super::keeper::Edits;
 use super::name::BanSet;
 use super::survey::Found;
+use super::write::Edits;
 use crate::engine::ban::Place;
 use crate::engine::time::Stamp;
 

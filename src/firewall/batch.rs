@@ -190,6 +190,11 @@ impl Batch {
         u32::try_from(self.messages.len() + 1).unwrap_or(u32::MAX)
     }
 
+    /// How many elements it changes.
+    pub fn size(&self) -> usize {
+        self.messages.iter().map(|sent| sent.about.elements().count()).sum()
+    }
+
     /// The bytes to send; the last message asks for an acknowledgement. (Ends of batches answer since 6.10 only, and an
     /// acknowledgement of each message would not fit into the socket.)
     pub fn seal(&mut self) -> &[u8] {

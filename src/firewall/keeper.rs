@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
-use rustables::MsgType;
-
 use super::audit::{Differences, View};
-use super::batch::{About, Batch, Elements, Entry};
+use super::batch::{Batch, Entry};
 use super::elements::{Adopted, Change, Element, Now, Timeout, subject_of};
 use super::kernel::Kernel;
-use super::link::{Failure, FirewallError, Link, Refused};
+use super::link::{FirewallError, Link, Refused};
 use super::name::BanSet;
 use super::policy::Policy;
-use super::rules;
-use super::survey::{self, Counted, Dropped, Survey, TableFound};
-use super::table::{Layout, Rule, Verdict};
+use super::survey::{self, Counted, Dropped, Survey};
+use super::table::Layout;
+use super::watch::{Notice, Watch};
+use super::write::{Edits, by_set, set_of};
 use crate::engine::ban::{JailName, Place};
 use crate::engine::jail::Action;
 use crate::engine::time::Stamp;
@@ -23,7 +22,7 @@ use crate::engine::time::Stamp;
 const OWNED: u32 = 2 | 4;
 
 /// So many elements at most in an increment: others who change the firewall wait as long as it takes.
-const INCREMENT: usize = 2_000;
+pub(super) const INCREMENT: usize = 2_000;
 
 /// What a kernel turned out not to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,25 +44,40 @@ impl fmt::Display for Lack {
 
 /// The keeper.
 pub(super) struct Keeper {
-    link: Link,
-    kernel: Kernel,
-    policy: Policy,
-    layout: Layout,
+    pub(super) link: Link,
+    /// Gone if it cannot be read any more.
+    pub(super) watch: Option<Watch>,
+    /// May something have happened that the watch did not hear?
+    pub(super) missed: bool,
+    pub(super) kernel: Kernel,
+    pub(super) policy: Policy,
+    pub(super) layout: Layout,
     /// The last counters seen, those of sets that are gone among them.
-    counted: BTreeMap<Counted, Dropped>,
+    pub(super) counted: BTreeMap<Counted, Dropped>,
     /// The fingerprint of what we wrote.
-    fingerprint: Option<u64>,
+    pub(super) fingerprint: Option<u64>,
     /// What the kernel does not do, and how much of it was told.
-    lacks: BTreeSet<Lack>,
+    pub(super) lacks: BTreeSet<Lack>,
     told: BTreeSet<Lack>,
 }
 
 impl Keeper {
     /// One that has not looked at the kernel's table yet.
-    pub fn new(link: Link, kernel: Kernel) -> Keeper {
+    pub fn new(link: Link, watch: Watch, kernel: Kernel) -> Keeper {
         let (policy, layout) = (Policy::default(), Layout::default());
         let (lacks, told) = (BTreeSet::new(), BTreeSet::new());
-        Keeper { link, kernel, policy, layout, counted: BTreeMap::new(), fingerprint: None, lacks, told }
+        Keeper {
+            link,
+            watch: Some(watch),
+            missed: false,
+            kernel,
+            policy,
+            layout,
+            counted: BTreeMap::new(),
+            fingerprint: None,
+            lacks,
+            told,
+        }
     }
 
     /// What of the policy the kernel does not do; each is told once.
@@ -71,6 +85,24 @@ impl Keeper {
         let new: Vec<Lack> = self.lacks.difference(&self.told).copied().collect();
         self.told.extend(&new);
         new
+    }
+
+    /// What others did since this was asked last. Where they changed more than elements, the next audit writes the rules
+    /// anew: the fingerprint alone would not do, should that have happened between a commit of ours and the look at it.
+    pub fn hear(&mut self) -> Vec<Notice> {
+        let heard = self.watch.as_mut().map_or(Ok(Vec::new()), Watch::read);
+        let mut notices = heard.unwrap_or_else(|_| {
+            // Deaf from here on, but for the caller's own regular audits.
+            self.watch = None;
+            vec![Notice::Overrun]
+        });
+        if std::mem::take(&mut self.missed) {
+            notices.push(Notice::Overrun);
+        }
+        if notices.iter().any(Notice::is_structural) {
+            self.fingerprint = None;
+        }
+        notices
     }
 
     /// The table at a start: rules anew, `bans` in force, and what else was in the sets of our jails kept and told.
@@ -162,7 +194,7 @@ impl Keeper {
         if new.is_empty() {
             let mut batch = Batch::new();
             self.edit(&mut batch, &edits, now);
-            return self.link.commit(batch).map_err(|failure| self.explain(failure));
+            return self.commit(batch).map_err(|failure| self.explain(failure));
         }
         let used: BTreeSet<BanSet> = self.layout.bans.union(&new).cloned().collect();
         let survey = self.survey()?;
@@ -246,216 +278,13 @@ impl Keeper {
     }
 
     /// The sets that these bans need.
-    fn used(&self, bans: &[Element], now: Now) -> BTreeSet<BanSet> {
+    pub(super) fn used(&self, bans: &[Element], now: Now) -> BTreeSet<BanSet> {
         let stamp = now.stamp();
         let lasting = bans.iter().filter(|element| Timeout::left(element.until, stamp).is_some());
         lasting.map(|element| set_of(&element.place)).collect()
     }
 
-    fn flags(&self) -> u32 {
+    pub(super) fn flags(&self) -> u32 {
         if self.policy.owner && self.kernel.owner { OWNED } else { 0 }
-    }
-
-    /// Table, rules and all bans in one transaction.
-    fn write_anew(&mut self, bans: &[Element], now: Now) -> Result<(), FirewallError> {
-        let used = self.used(bans, now);
-        self.structure(&used, |keeper, batch| {
-            let table = rules::table(0);
-            if keeper.kernel.destroy {
-                batch.destroy_table();
-            } else {
-                batch.object(&table, MsgType::Add, About::Table);
-                batch.object(&table, MsgType::Del, About::Table);
-            }
-            batch.object(&rules::table(keeper.flags()), MsgType::Add, About::Table);
-            keeper.around(batch, &Survey::default(), &by_set(bans, now), now);
-        })
-    }
-
-    /// Rules anew around the sets that are there; the whole table anew where it is not as we know it.
-    fn write_around(&mut self, survey: &Survey, bans: &[Element], now: Now) -> Result<(), FirewallError> {
-        let used = self.used(bans, now);
-        self.write_around_used(survey, bans, &used, now)
-    }
-
-    fn write_around_used(
-        &mut self,
-        survey: &Survey,
-        bans: &[Element],
-        used: &BTreeSet<BanSet>,
-        now: Now,
-    ) -> Result<(), FirewallError> {
-        if survey.table.map(|TableFound { flags, .. }| flags) != Some(self.flags()) {
-            return self.write_anew(bans, now);
-        }
-        let filled = by_set(bans, now);
-        match self.structure(used, |keeper, batch| keeper.around(batch, survey, &filled, now)) {
-            // Somebody put something into the table that stands in the way, or took away what was just there.
-            Err(FirewallError::Refused(Refused { errno: libc::EBUSY | libc::ENOENT | libc::EEXIST, .. })) => {
-                self.write_anew(bans, now)
-            }
-            other => other,
-        }
-    }
-
-    /// Commits what `fill` puts into a batch for the layout of `used`. Where the kernel lacks something, that is noted
-    /// and the batch is made again without it.
-    fn structure(&mut self, used: &BTreeSet<BanSet>, fill: impl Fn(&Keeper, &mut Batch)) -> Result<(), FirewallError> {
-        let before = self.layout.clone();
-        loop {
-            self.layout = Layout::new(&self.policy, used, self.kernel.reject);
-            let mut batch = Batch::new();
-            fill(self, &mut batch);
-            match self.link.commit(batch) {
-                Ok(()) => break,
-                Err(failure) if self.learn(&failure) => {}
-                Err(failure) => {
-                    self.layout = before;
-                    return Err(self.explain(failure));
-                }
-            }
-        }
-        if !self.kernel.reject && self.policy.jails.iter().any(|jail| jail.action == Action::Reject) {
-            self.lacks.insert(Lack::Reject);
-        }
-        if !self.kernel.owner && self.policy.owner {
-            self.lacks.insert(Lack::Owner);
-        }
-        let survey = Survey::take(&mut self.link).map_err(FirewallError::Socket)?;
-        self.fingerprint = Some(survey.fingerprint);
-        Ok(())
-    }
-
-    /// Was it refused for something that this kernel does not do and that we can do without?
-    fn learn(&mut self, failure: &Failure) -> bool {
-        let Failure::Refused(refusals) = failure else { return false };
-        let lacks = refusals.iter().find_map(|refusal| match (&refusal.about, refusal.errno) {
-            (Some(About::Reject(_)), libc::EOPNOTSUPP | libc::ENOENT) if self.kernel.reject => Some(Lack::Reject),
-            (Some(About::Table), libc::EOPNOTSUPP | libc::EINVAL) if self.flags() != 0 => Some(Lack::Owner),
-            _ => None,
-        });
-        match lacks {
-            Some(Lack::Reject) => self.kernel.reject = false,
-            Some(Lack::Owner) => self.kernel.owner = false,
-            None => return false,
-        }
-        true
-    }
-
-    /// Everything but the bans that are there: what `survey` found is taken away, the layout is put in its place. New
-    /// sets are filled from `bans`.
-    fn around(&self, batch: &mut Batch, survey: &Survey, bans: &BTreeMap<BanSet, Vec<Entry>>, now: Now) {
-        if !survey.chains.is_empty() {
-            batch.flush_rules();
-        }
-        for chain in &survey.chains {
-            batch.object(&rules::chain_named(chain), MsgType::Del, About::Structure(format!("the chain {chain}")));
-        }
-        let mut kept = BTreeSet::new();
-        for found in &survey.sets {
-            match &found.bans {
-                Some(set) if self.layout.bans.contains(set) => drop(kept.insert(set)),
-                _ => batch.delete_set(&found.name),
-            }
-        }
-        let mut ids = 1..;
-        let mut id = || ids.next().unwrap_or(u32::MAX);
-        for set in self.layout.bans.iter().filter(|set| !kept.contains(set)) {
-            let about = About::Structure(format!("the set {}", set.name()));
-            batch.object(&rules::ban_set(set, id()), MsgType::Add, about);
-            if let Some(entries) = bans.get(set) {
-                batch.bans(set, Elements::Add, entries, now);
-            }
-        }
-        for (name, intervals) in &self.layout.intervals {
-            let about = About::Structure(format!("the set {name}"));
-            batch.object(&rules::interval_set(name, intervals.of, id()), MsgType::Add, about);
-            batch.intervals(name, &intervals.keys);
-        }
-        for chain in &self.layout.chains {
-            let about = About::Structure(format!("the chain {}", chain.name));
-            batch.object(&rules::chain(chain), MsgType::Add, about);
-            for rule in &chain.rules {
-                batch.object(
-                    &rules::rule(&chain.name, rule, &self.counted),
-                    MsgType::Add,
-                    about_rule(&chain.name, rule),
-                );
-            }
-        }
-    }
-
-    /// Puts and removes elements, whether they are there or not.
-    fn edit(&self, batch: &mut Batch, edits: &BTreeMap<BanSet, Edits>, now: Now) {
-        for (set, Edits { put, remove }) in edits {
-            let all: Vec<Entry> = remove.iter().chain(put).copied().collect();
-            if self.kernel.destroy {
-                batch.bans(set, Elements::Destroy, &all, now);
-            } else {
-                batch.bans(set, Elements::Add, &all, now);
-                batch.bans(set, Elements::Delete, &all, now);
-            }
-            batch.bans(set, Elements::Add, put, now);
-        }
-    }
-
-    /// Mends one set in increments.
-    fn mend(&mut self, set: &BanSet, edits: &Edits, now: Now) -> Result<(), FirewallError> {
-        let puts = edits.put.chunks(INCREMENT).map(|part| Edits { put: part.to_vec(), remove: Vec::new() });
-        let removes = edits.remove.chunks(INCREMENT).map(|part| Edits { put: Vec::new(), remove: part.to_vec() });
-        for part in puts.chain(removes) {
-            let mut batch = Batch::new();
-            self.edit(&mut batch, &BTreeMap::from([(set.clone(), part)]), now);
-            self.link.commit(batch).map_err(|failure| self.explain(failure))?;
-        }
-        Ok(())
-    }
-
-    /// "Not permitted" mostly means that somebody else owns the table.
-    fn explain(&mut self, failure: Failure) -> FirewallError {
-        if let Failure::Refused(refusals) = &failure
-            && refusals.iter().any(|refusal| refusal.errno == libc::EPERM)
-            && let Ok(Some(TableFound { owner: Some(port), .. })) = survey::table(&mut self.link)
-            && port != self.link.port()
-        {
-            return FirewallError::Owned { port };
-        }
-        failure.into()
-    }
-}
-
-/// What is to change in one set.
-#[derive(Debug, Default)]
-pub(super) struct Edits {
-    /// To be there with this time, whatever is there now.
-    pub put: Vec<Entry>,
-    /// To be gone.
-    pub remove: Vec<Entry>,
-}
-
-/// The bans that have not ended, by set.
-fn by_set(bans: &[Element], now: Now) -> BTreeMap<BanSet, Vec<Entry>> {
-    let stamp = now.stamp();
-    let mut sets: BTreeMap<BanSet, Vec<Entry>> = BTreeMap::new();
-    for (number, element) in (0u32..).zip(bans) {
-        if Timeout::left(element.until, stamp).is_some() {
-            let key = element.place.subject.network();
-            let entry = Entry { key, until: element.until, comment: element.comment, number };
-            sets.entry(set_of(&element.place)).or_default().push(entry);
-        }
-    }
-    sets
-}
-
-/// The set that a ban of this place lies in.
-fn set_of(place: &Place) -> BanSet {
-    let subject = &place.subject;
-    BanSet { jail: place.jail.clone(), family: subject.family(), length: subject.length() }
-}
-
-fn about_rule(chain: &str, rule: &Rule) -> About {
-    match rule.verdict {
-        Verdict::Reset | Verdict::Prohibit => About::Reject(chain.into()),
-        _ => About::Structure(format!("a rule of the chain {chain}")),
     }
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustables::sys as nft;
+
 use super::batch::{About, Batch};
 use super::sys;
-use super::wire::{Attributes, Message, Messages, Writer, text, u32_ne};
+use super::wire::{Attributes, Message, Messages, Writer, text, u32_be, u32_ne};
 
 /// Why the firewall did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +190,15 @@ impl Link {
         Err(io::Error::other("the table changed all the while it was read"))
     }
 
+    /// The number of the last transaction of anybody in this network namespace.
+    pub fn generation(&mut self) -> io::Result<Option<u32>> {
+        let question = Question { kind: nft::NFT_MSG_GETGEN, all: false, attributes: &[] };
+        let found = self.ask(&question, |message, found| {
+            found.extend(message.attributes().find_kind(nft::NFTA_GEN_ID).and_then(u32_be));
+        })?;
+        Ok(found.and_then(|found| found.first().copied()))
+    }
+
     fn ask_once(&mut self, question: &Question<'_>, mut read: impl FnMut(&Message<'_>)) -> io::Result<Answer> {
         self.drain();
         let mut writer = Writer::default();
@@ -258,4 +269,22 @@ fn refusal(message: &Message<'_>, errno: i32, batch: &Batch) -> Refusal {
         (None, None) => Vec::new(),
     };
     Refusal { errno, about: about.cloned(), words, elements }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_panic(payload in prop::collection::vec(any::<u8>(), 0..96), flags: u16, sequence in 0u32..4) {
+            let mut batch = Batch::new();
+            batch.flush_rules();
+            let message = Message { kind: libc::NLMSG_ERROR as u16, flags, sequence, port: 0, payload: &payload };
+            if let Some(errno) = answer(&message) {
+                refusal(&message, errno, &batch);
+            }
+        }
+    }
 }

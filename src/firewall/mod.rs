@@ -7,7 +7,7 @@
 //! ```text
 //!  Policy ──> table (layout: sets, chains, rules) ──> rules (rustables) ──┐
 //!  Elements ──> elements (codec) ─────────────────────────────────────────┴─> batch ──> link ──> kernel
-//!  kernel ──> link ──> survey, elements ──> audit ──> batch        kernel ──> watch ──> Notice
+//!  kernel ──> link ──> survey, elements ──> audit ──> batch      kernel ──> watch ──> Notice
 //! ```
 //!
 //! Each jail has one hash set per family and prefix length in use, `sshd4_32`, `sshd6_64`, looked up with the masked
@@ -31,6 +31,7 @@ mod table;
 mod thread;
 mod watch;
 mod wire;
+mod write;
 
 pub use audit::Differences;
 pub use disarm::{Disarmed, disarm};

@@ -19,7 +19,7 @@ pub struct Policy {
     pub replies: Replies,
     /// Which packets are looked at.
     pub reach: Reach,
-    /// Only packets that came in here are looked at; empty = everywhere. A trailing `*` stands for any ending. Names
+    /// Only packets that came in here are looked at; empty or `*` = everywhere. A trailing `*` stands for any ending. Names
     /// above 15 bytes match nothing, as no interface has one.
     pub interfaces: Vec<String>,
     /// Is the table to belong to this process, so that nobody else can change it (kernel ≥ 6.9)? Its price: a saved

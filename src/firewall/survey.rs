@@ -236,20 +236,15 @@ fn sets(link: &mut Link) -> io::Result<Vec<SetFound>> {
     Ok(found.unwrap_or_default())
 }
 
-/// Which set of bans it is: by its name, and only with the flags, the keys and nothing else of such a set.
+/// Which set of bans it is: by its name, and only with the flags and the keys of such a set.
 fn ban_set(message: &Message<'_>, name: &str) -> Option<BanSet> {
     let attributes = message.attributes();
     let number = |kind| attributes.find_kind(kind).and_then(u32_be);
     let set = BanSet::parse(name)?;
     let width = u32::try_from(key_width(set.family)).ok()?;
-    let limited = attributes
-        .find_kind(sys::NFTA_SET_DESC)
-        .and_then(|description| Attributes(description).find_kind(sys::NFTA_SET_DESC_SIZE))
-        .is_some();
     let right = number(sys::NFTA_SET_FLAGS) == Some(sys::NFT_SET_TIMEOUT)
         && number(sys::NFTA_SET_KEY_LEN) == Some(width)
-        && attributes.find_kind(sys::NFTA_SET_TIMEOUT).is_none()
-        && !limited;
+        && attributes.find_kind(sys::NFTA_SET_TIMEOUT).is_none();
     right.then_some(set)
 }
 
@@ -276,4 +271,56 @@ fn of_set<T>(link: &mut Link, set: &str, keep: impl Fn(&Shown<'_>) -> Option<T>)
 /// Is the message about our table? `table` is the attribute with the table's name.
 pub(super) fn is_ours(message: &Message<'_>, table: u16) -> bool {
     message.family() == Some(INET) && message.attributes().find_kind(table).and_then(text) == Some(TABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firewall::wire::{Messages, Writer};
+    use proptest::prelude::*;
+
+    fn rule() -> Writer {
+        let mut writer = Writer::default();
+        writer.message(0, 0, 0, INET, 0);
+        writer.text(sys::NFTA_RULE_TABLE, TABLE);
+        let list = writer.open(sys::NFTA_RULE_EXPRESSIONS);
+        let number = |writer: &mut Writer, kind, value: u64| writer.attribute(kind, &value.to_be_bytes());
+        for name in ["lookup", "counter"] {
+            let expression = writer.open(sys::NFTA_LIST_ELEM);
+            writer.text(sys::NFTA_EXPR_NAME, name);
+            let data = writer.open(sys::NFTA_EXPR_DATA);
+            if name == "lookup" {
+                writer.text(sys::NFTA_LOOKUP_SET, "sshd4_32");
+            } else {
+                number(&mut writer, sys::NFTA_COUNTER_PACKETS, 12);
+                number(&mut writer, sys::NFTA_COUNTER_BYTES, 1234);
+            }
+            writer.close(data);
+            writer.close(expression);
+        }
+        writer.close(list);
+        writer.end_message();
+        writer
+    }
+
+    #[test]
+    fn a_rules_counter_is_that_of_its_set() {
+        let rule = rule();
+        let seen = Seen::read(&Messages(&rule.bytes).next().unwrap());
+        let (counted, dropped) = seen.counted.unwrap();
+        assert_eq!((counted.set().name(), dropped), ("sshd4_32".into(), Dropped { packets: 12, bytes: 1234 }));
+    }
+
+    proptest! {
+        #[test]
+        fn a_garbled_rule_is_read_without_panic(at in 0usize..200, value: u8) {
+            let mut rule = rule();
+            let length = rule.bytes.len();
+            rule.bytes[at % length] = value;
+            for message in Messages(&rule.bytes) {
+                Seen::read(&message);
+                ban_set(&message, "sshd4_32");
+            }
+        }
+    }
 }

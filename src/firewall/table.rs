@@ -125,7 +125,8 @@ impl Layout {
         jails.retain(|_, (_, sets)| !sets.is_empty());
 
         let mut begin = vec![Rule::plain(vec![Match::Loopback], Verdict::Accept)];
-        if !policy.interfaces.is_empty() {
+        let everywhere = policy.interfaces.iter().any(|name| name == "*");
+        if !policy.interfaces.is_empty() && !everywhere {
             let others = policy.interfaces.iter().cloned().map(Match::NotInterface).collect();
             begin.push(Rule::plain(others, Verdict::Accept));
         }

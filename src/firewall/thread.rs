@@ -67,8 +67,8 @@ impl Firewall {
             bell.set_nonblocking(true)?;
             ear.set_nonblocking(true)?;
             let (sender, requests) = mpsc::channel(REQUESTS);
-            let keeper = Keeper::new(link, kernel);
-            let thread = Thread { keeper, watch: Some(watch), ear, requests, notices, backlog: VecDeque::new() };
+            let keeper = Keeper::new(link, watch, kernel);
+            let thread = Thread { keeper, ear, requests, notices, backlog: VecDeque::new() };
             std::thread::Builder::new().name("firewall".into()).spawn(|| thread.run())?;
             Ok(Firewall { requests: sender, bell: Arc::new(bell), kernel })
         };
@@ -152,8 +152,6 @@ impl Firewall {
 
 struct Thread {
     keeper: Keeper,
-    /// Gone if it cannot be read any more, which was told as an overrun.
-    watch: Option<Watch>,
     ear: UnixStream,
     requests: mpsc::Receiver<Request>,
     notices: mpsc::Sender<Notice>,
@@ -164,13 +162,17 @@ impl Thread {
     fn run(mut self) {
         loop {
             let limit = (!self.backlog.is_empty()).then_some(RETRY);
-            let watch = self.watch.as_ref().map_or(self.ear.as_fd(), Watch::fd);
+            let watch = self.keeper.watch.as_ref().map_or(self.ear.as_fd(), Watch::fd);
             let Ok([asked, heard]) = sys::wait([self.ear.as_fd(), watch], limit) else { return };
             if asked {
                 self.hush();
                 loop {
                     match self.requests.try_recv() {
-                        Ok(request) => self.serve(request),
+                        Ok(request) => {
+                            // What was done before a request is told before it, and mended by it.
+                            self.listen();
+                            self.serve(request);
+                        }
                         Err(mpsc::error::TryRecvError::Empty) => break,
                         Err(mpsc::error::TryRecvError::Disconnected) => return,
                     }
@@ -206,15 +208,7 @@ impl Thread {
     }
 
     fn listen(&mut self) {
-        let Some(watch) = &mut self.watch else { return };
-        match watch.read() {
-            Ok(heard) => self.backlog.extend(heard),
-            Err(_) => {
-                // Deaf from here on: the caller audits, and nothing is promised beyond its own regular audits.
-                self.watch = None;
-                self.backlog.push_back(Notice::Overrun);
-            }
-        }
+        self.backlog.extend(self.keeper.hear());
         if self.backlog.len() > BACKLOG {
             self.backlog.clear();
             self.backlog.push_back(Notice::Overrun);

@@ -26,6 +26,14 @@ pub enum Notice {
     Lacks(Lack),
 }
 
+impl Notice {
+    /// Did somebody touch more than elements?
+    pub(super) fn is_structural(&self) -> bool {
+        let Notice::Foreign(foreign) = self else { return false };
+        foreign.what.iter().any(|what| !matches!(what, Touched::ElementsAdded | Touched::ElementsRemoved))
+    }
+}
+
 /// A transaction of somebody else's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Foreign {
@@ -116,8 +124,19 @@ impl Watch {
         let fd = sys::open()?;
         let _ = sys::set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
         sys::ignore_port(fd.as_fd(), own)?;
-        sys::set(fd.as_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, GROUP)?;
-        Ok(Watch { fd, own, unfinished: Foreign::default(), buffer: vec![0; 1 << 16] })
+        let watch = Watch { fd, own, unfinished: Foreign::default(), buffer: vec![0; 1 << 16] };
+        watch.join()?;
+        Ok(watch)
+    }
+
+    /// Hears what happens from now on.
+    pub fn join(&self) -> io::Result<()> {
+        sys::set(self.fd.as_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, GROUP)
+    }
+
+    /// Hears nothing from now on; what was heard stays to be read.
+    pub fn leave(&self) -> io::Result<()> {
+        sys::set(self.fd.as_fd(), libc::SOL_NETLINK, libc::NETLINK_DROP_MEMBERSHIP, GROUP)
     }
 
     /// To wait for.

@@ -43,6 +43,14 @@ fn a_flush_of_everything_is_undone() {
 }
 
 #[test]
+fn a_table_in_our_name_is_replaced() {
+    undone(
+        "flush ruleset; add table inet banish { flags dormant; }; add set inet banish sshd4_32 { type ipv6_addr; flags interval; }",
+        &[Touched::TableRemoved, Touched::Chains, Touched::Rules, Touched::Sets, Touched::TableMade],
+    );
+}
+
+#[test]
 fn lost_elements_are_put_back() {
     undone("flush set inet banish sshd4_32", &[Touched::ElementsRemoved]);
     undone("delete element inet banish sshd6_64 { 2001:db8:: }", &[Touched::ElementsRemoved]);

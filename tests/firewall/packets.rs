@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use banish::engine::jail::Action;
@@ -254,5 +256,38 @@ fn a_banned_wire_still_finds_its_neighbours_and_ourselves() {
         assert!(connect(address("127.0.0.1"), "127.0.0.1:22".parse().unwrap(), Duration::from_secs(10)).is_ok());
         assert!(connect(address("::1"), "[::1]:22".parse().unwrap(), Duration::from_secs(10)).is_ok());
         fate(&host, THERE[2], 22, Silence);
+    });
+}
+
+#[test]
+fn no_packet_slips_through_while_the_table_is_rebuilt() {
+    on_each_kernel(|wall| {
+        let host = wire();
+        let here = UdpSocket::bind((HERE, 53)).unwrap();
+        here.set_nonblocking(true).unwrap();
+        let bans = vec![ban("manual", "198.51.100.0/24", 600)];
+        wall.restore(policy(), bans.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let sender = host.there({
+            let stop = stop.clone();
+            move || {
+                let socket = UdpSocket::bind((THERE[0], 0)).unwrap();
+                let flood = move || {
+                    let mut sent = 0u32;
+                    while !stop.load(Ordering::Relaxed) {
+                        sent += u32::from(socket.send_to(b"x", (HERE, 53)).is_ok());
+                    }
+                    sent
+                };
+                std::thread::spawn(flood)
+            }
+        });
+        for _ in 0..30 {
+            wall.wait(wall.firewall.rebuild(policy(), bans.clone(), now())).unwrap();
+            wall.wait(wall.firewall.set_policy(policy(), bans.clone(), now())).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(sender.join().unwrap() > 0);
+        assert_eq!(here.recv(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
     });
 }
