@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use banish::engine::ban::JailName;
 use banish::engine::entry::{Cursor, Entry, Field, Slot, Wanted};
 use banish::engine::time::Stamp;
-use banish::journal::{Examine, Handle, Harvest, JournalError, News, Phase, Plan, Reason, Source, Start, read_between};
+use banish::journal::{
+    Examine, Handle, Harvest, JournalError, News, Phase, Plan, Reason, Source, Start, Suppressed, read_between,
+};
 use support::{Journald, Record, write};
 use systemd::journal::OpenDirectoryOptions;
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
@@ -114,6 +116,7 @@ struct Heard {
     cursors: Vec<Cursor>,
     entries: u64,
     unreadable: u64,
+    suppressed: Vec<Suppressed>,
 }
 
 impl Heard {
@@ -139,6 +142,7 @@ impl Heard {
         self.cursors.extend(harvest.cursor);
         self.entries += harvest.entries;
         self.unreadable += harvest.unreadable;
+        self.suppressed.extend(harvest.suppressed);
     }
 
     fn listen(&mut self, news: &mut Receiver<News>, done: impl Fn(&Heard) -> bool) {
@@ -487,6 +491,24 @@ fn the_checkpoint_moves_on_with_a_journal_that_says_nothing_of_interest() {
     write(&file, [failure(50)]);
     heard.listen(&mut news, |heard| heard.live.len() >= 2);
     assert_eq!((heard.live, heard.events), (vec![0, 50], vec!["caughtup".to_string()]));
+}
+
+#[test]
+fn what_journald_suppressed_is_told_on_its_own_word_alone() {
+    let Some(folder) = folder() else { return };
+    let notice = |transport: &str, unit: &str| {
+        Record::at(T0)
+            .with("_TRANSPORT", transport)
+            .with("MESSAGE_ID", "a596d6fe7bfa4994828e72309e95d61e")
+            .with("N_DROPPED", "312")
+            .with("MESSAGE", format!("Suppressed 312 messages from {unit}"))
+    };
+    let records = [notice("driver", "ssh.service"), notice("journal", "forged.service"), failure(1)];
+    write(&folder.path().join("a.journal"), records);
+    for examine in [Failures::of(&["attack"]), Failures::of(&[]), Failures::of_all()] {
+        let heard = read(plan(folder.path(), Start::Head), examine);
+        assert_eq!(heard.suppressed, [Suppressed { unit: "ssh.service".into(), count: 312 }]);
+    }
 }
 
 fn probed(reader: &Handle) -> bool {

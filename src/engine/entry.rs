@@ -228,11 +228,15 @@ impl Page {
 
     /// Takes one `NAME=value` of the entry, if `wanted` has the name; a value above [`VALUE_LIMIT`] is cut and marked so.
     pub fn offer(&mut self, wanted: &Wanted, data: &[u8]) {
-        let name_end = data.iter().take(65).position(|b| *b == b'=');
-        if let Some(end) = name_end
-            && let Some(slot) = wanted.slot(&data[..end])
+        // Most fields are not wanted: one look at where the equals sign would have to stand tells.
+        let found = wanted.fields.iter().position(|field| {
+            let name = field.name().as_bytes();
+            data.get(name.len()) == Some(&b'=') && data.starts_with(name)
+        });
+        if let Some(at) = found
+            && let Ok(slot) = u16::try_from(at)
         {
-            self.put(slot, &data[end + 1..]);
+            self.put(Slot(slot), &data[wanted.fields[at].name().len() + 1..]);
         }
     }
 

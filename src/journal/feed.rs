@@ -39,7 +39,7 @@ pub fn read_between(
     Ok(entries)
 }
 
-/// Examines the current entry of `stream` and hands on its sightings.
+/// Examines the current entry of `stream` and hands on its sightings. Is it marked as a notice of journald?
 ///
 /// # Errors
 /// The entry cannot be read as a whole; then it has not been examined, or has sighted nothing.
@@ -48,16 +48,16 @@ pub(super) fn sight(
     page: &mut Page,
     examine: &mut dyn Examine,
     sighted: &mut dyn FnMut(Sighting),
-) -> Result<(), JournalError> {
-    stream.copy(examine.wanted(), page)?;
+) -> Result<bool, JournalError> {
+    let marked = stream.copy(examine.wanted(), page)?;
     let entry = page.entry();
     let stamp = entry.stamp();
     let mut place = None;
     let mut failure = None;
     examine.examine(entry, &mut |jail: JailName, address: IpAddr| {
         if place.is_none() {
-            match stream.cursor() {
-                Ok(cursor) => place = Some(cursor.entry),
+            match stream.entry() {
+                Ok(entry) => place = Some(entry),
                 Err(error) => failure = Some(error),
             }
         }
@@ -65,5 +65,5 @@ pub(super) fn sight(
             sighted(Sighting { jail, address, stamp, entry });
         }
     });
-    failure.map_or(Ok(()), Err)
+    failure.map_or(Ok(marked), Err)
 }

@@ -20,7 +20,8 @@ pub struct Handle {
 
 impl Handle {
     /// Opens the journal in a thread of its own and reads as `plan` says, examining with `examine` and telling `out`.
-    /// Returns when the journal is open. The thread ends by itself when the receiver of `out` is gone.
+    /// Blocks until the journal is open. The thread ends by itself when the receiver of `out` is gone; should `examine`
+    /// panic, it ends without [`News::End`].
     ///
     /// # Errors
     /// The thread cannot be made, or the journal cannot be opened or positioned.

@@ -9,6 +9,7 @@ mod order;
 mod reader;
 mod source;
 mod stream;
+mod suppressed;
 mod sys;
 
 use std::io;
@@ -24,6 +25,7 @@ use crate::engine::time::Stamp;
 pub use feed::read_between;
 pub use handle::Handle;
 pub use source::Source;
+pub use suppressed::Suppressed;
 
 /// What is done with the entries: the filters of all jails.
 pub trait Examine: Send {
@@ -98,6 +100,8 @@ pub struct Harvest {
     pub entries: u64,
     /// How many of them had to be passed over because their data could not be read.
     pub unreadable: u64,
+    /// What journald says in them that it threw away. Not the jails' concern; the administrator's.
+    pub suppressed: Vec<Suppressed>,
 }
 
 /// What the reader tells the loop.

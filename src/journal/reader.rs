@@ -169,8 +169,7 @@ impl Reader {
 
     /// Reads on until something closes the harvest, and hands it over. `until`: not past this entry.
     fn harvest(&mut self, phase: Phase, until: Option<&Cursor>) -> Result<Close, Halt> {
-        let mut harvest =
-            Harvest { sightings: Vec::new(), phase, cursor: None, stamp: Stamp::EPOCH, entries: 0, unreadable: 0 };
+        let mut harvest = empty(phase);
         let close = loop {
             if self.line.is_stopped() {
                 return Err(Halt::Stopped);
@@ -193,7 +192,11 @@ impl Reader {
             harvest.stamp = stamp;
             let sightings = &mut harvest.sightings;
             let read = sight(&mut self.stream, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));
-            harvest.unreadable += u64::from(read.is_err());
+            match read {
+                Ok(false) => {}
+                Ok(true) => harvest.suppressed.extend(self.stream.suppressed().ok().flatten()),
+                Err(_) => harvest.unreadable += 1,
+            }
         };
         if harvest.entries == 0 {
             return Ok(close);
@@ -251,6 +254,8 @@ impl Reader {
     fn listen_anew(&mut self) -> Result<(), Halt> {
         let mut fresh = Stream::open(&self.plan.source)?;
         let end = fresh.end()?;
+        // A file that was added before `end` was written is seen from here on.
+        fresh.refresh()?;
         fresh.select(self.examine.terms().as_deref())?;
         fresh.seek(Place::after(self.position.as_ref()))?;
         if fresh.advance()? {
@@ -265,14 +270,8 @@ impl Reader {
             }
         } else if let Some(end) = end.filter(|end| self.is_ahead(end)) {
             self.position = Some(end);
-            self.line.send(News::Harvest(Harvest {
-                sightings: Vec::new(),
-                phase: Phase::Live,
-                cursor: Some(end),
-                stamp: end.realtime,
-                entries: 0,
-                unreadable: 0,
-            }))?;
+            let harvest = Harvest { cursor: Some(end), stamp: end.realtime, ..empty(Phase::Live) };
+            self.line.send(News::Harvest(harvest))?;
         }
         Ok(())
     }
@@ -353,6 +352,18 @@ impl From<Stopped> for Halt {
 impl From<JournalError> for Halt {
     fn from(error: JournalError) -> Halt {
         Halt::Broken(error)
+    }
+}
+
+fn empty(phase: Phase) -> Harvest {
+    Harvest {
+        sightings: Vec::new(),
+        phase,
+        cursor: None,
+        stamp: Stamp::EPOCH,
+        entries: 0,
+        unreadable: 0,
+        suppressed: Vec::new(),
     }
 }
 

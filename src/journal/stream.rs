@@ -6,8 +6,9 @@ use std::os::fd::RawFd;
 use systemd::journal::Journal;
 
 use super::order::order;
+use super::suppressed::{self, Suppressed};
 use super::{JournalError, Source, sys};
-use crate::engine::entry::{Cursor, Field, Page, VALUE_LIMIT, Wanted};
+use crate::engine::entry::{Cursor, EntryRef, Field, Page, VALUE_LIMIT, Wanted};
 use crate::engine::time::Stamp;
 
 /// What sd-journal need not decompress beyond. It has to be more than the longest `NAME=` (64 and one) and a value of
@@ -64,17 +65,14 @@ impl Stream {
         Ok(stream)
     }
 
-    /// Selects the entries that have one of `terms`, or all for `None`. The place is lost; [`Stream::seek`] next.
+    /// Selects the entries that have one of `terms` and journald's notices, or all for `None`. The place is lost; [`Stream::seek`] next.
     pub fn select(&mut self, terms: Option<&[(Field, Vec<u8>)]>) -> Result<(), JournalError> {
         self.journal.match_flush()?;
         let Some(terms) = terms else { return Ok(()) };
-        if terms.is_empty() {
-            // No matches at all would select everything. journald writes no such transport.
-            self.journal.match_add("_TRANSPORT", "none")?;
-        }
+        self.journal.match_add(suppressed::MARK, suppressed::MARK_VALUE)?;
         let mut former = None;
         for (field, value) in terms {
-            if former.is_some_and(|former| former != field) {
+            if former != Some(field) {
                 // Matches of the same field are ORed, those of different fields ANDed unless they are kept apart.
                 self.journal.match_or()?;
             }
@@ -136,6 +134,14 @@ impl Stream {
         Ok(Stamp::from_usec(self.journal.timestamp_usec()?))
     }
 
+    /// The current entry in short.
+    pub fn entry(&self) -> Result<EntryRef, JournalError> {
+        match sys::cursor(&self.journal, short)? {
+            Some(entry) => Ok(entry),
+            None => self.cursor().map(|cursor| cursor.entry),
+        }
+    }
+
     /// The current entry. Costs about as much as reading it.
     pub fn cursor(&self) -> Result<Cursor, JournalError> {
         Ok(self.journal.cursor()?.parse()?)
@@ -146,17 +152,24 @@ impl Stream {
         Ok(order(&self.cursor()?, mark) == Ordering::Greater)
     }
 
-    /// Copies the wanted fields of the current entry to `page`, in one pass.
-    pub fn copy(&mut self, wanted: &Wanted, page: &mut Page) -> Result<(), JournalError> {
+    /// Copies the wanted fields of the current entry to `page`, in one pass. Is it marked as a notice of journald?
+    pub fn copy(&mut self, wanted: &Wanted, page: &mut Page) -> Result<bool, JournalError> {
         let stamp = self.stamp()?;
         let (_, boot) = self.journal.monotonic_timestamp()?;
         page.begin(stamp, u128::from_be_bytes(*boot.as_bytes()));
+        let mut marked = false;
         // All fields, though all that are wanted may have been seen: a field may come again, and the one that differs
         // most, MESSAGE, comes last anyway.
         while let Some(data) = sys::next_field(&mut self.journal)? {
             page.offer(wanted, data);
+            marked |= suppressed::is_mark(data);
         }
-        Ok(())
+        Ok(marked)
+    }
+
+    /// What journald says in the current entry that it threw away.
+    pub fn suppressed(&mut self) -> Result<Option<Suppressed>, JournalError> {
+        Ok(suppressed::read(&mut self.journal)?)
     }
 
     /// Readable when the journal has changed; then [`Stream::refresh`] is due.
@@ -173,5 +186,37 @@ impl Stream {
     /// Does the descriptor tell of every change?
     pub fn wakes_reliably(&self) -> bool {
         sys::wakes_reliably(&self.journal)
+    }
+}
+
+/// The entry in a cursor that begins as sd-journal writes them: `s=` and 32 digits, `;i=` and up to 16, `;`.
+fn short(cursor: &[u8]) -> Option<EntryRef> {
+    let (id, rest) = cursor.strip_prefix(b"s=")?.split_at_checked(32)?;
+    let rest = rest.strip_prefix(b";i=")?;
+    let number = &rest[..rest.iter().position(|byte| *byte == b';')?];
+    let seqnum_id = u128::from(hex(&id[..16])?) << 64 | u128::from(hex(&id[16..])?);
+    Some(EntryRef { seqnum_id, seqnum: hex(number)? })
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    if !(1..=16).contains(&digits.len()) {
+        return None;
+    }
+    digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | u64::from(char::from(*digit).to_digit(16)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_way_reads_what_the_long_way_reads() {
+        let text = "s=73640d75697a4fa0938438017bbff19c;i=3f;b=4ee1aa93f3a64d759bbd45e2b567805e;m=1;t=2;x=3";
+        assert_eq!(short(text.as_bytes()), Some(text.parse::<Cursor>().unwrap().entry));
+        let most = format!("s={};i={};b=0", "f".repeat(32), "f".repeat(16));
+        assert_eq!(short(most.as_bytes()), Some(EntryRef { seqnum_id: u128::MAX, seqnum: u64::MAX }));
+        for other in ["", "s=1;i=3f;", "i=1;s=2", &format!("s={};i=;", "0".repeat(32)), &text.replace("3f", "+f")] {
+            assert_eq!(short(other.as_bytes()), None, "{other}");
+        }
     }
 }
