@@ -7,7 +7,7 @@ mod jails;
 mod layers;
 pub mod length;
 mod merged;
-pub mod port;
+mod port;
 mod problem;
 mod settings;
 mod source;
@@ -20,6 +20,9 @@ pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
 pub use settings::{FirewallSettings, Jail, Replies, Settings, Traffic};
 
+use figment::Figment;
+
+use common::BuiltIn;
 use filters::Filters;
 use fragment::{Fragment, Step};
 use merged::Merged;
@@ -81,14 +84,14 @@ pub fn load(layout: &Layout) -> Loaded {
             None => {}
         }
     }
-    let merged = jails::merged(fragments);
+    let merged = Merged::of(&[], Figment::from(BuiltIn), fragments);
 
     let trees: BTreeMap<&String, Option<Merged>> = files
         .filters
         .iter()
         .map(|(name, path)| {
             let whole = fragment(path, &mut problems).filter(|(_, whole)| *whole);
-            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], source::Nothing, vec![fragment])))
+            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], Figment::new(), vec![fragment])))
         })
         .collect();
     let sources = files.filters.iter().map(|(name, path)| (name, path, trees.get(name).and_then(Option::as_ref)));
