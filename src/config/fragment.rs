@@ -123,9 +123,11 @@ impl Fragment {
     fn place(&self, offset: usize) -> Place {
         let line = self.lines.partition_point(|start| *start <= offset).saturating_sub(1);
         let start = self.lines.get(line).copied().unwrap_or(0);
-        let before = String::from_utf8_lossy(self.text.as_bytes().get(start..offset).unwrap_or_default());
+        let before = self.text.as_bytes().get(start..offset).unwrap_or_default();
+        // Behind so much nobody counts characters, and counting them for every item of a list takes its square of time.
+        let column = if before.len() > 4096 { before.len() } else { String::from_utf8_lossy(before).chars().count() };
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Place { file: self.file.clone(), line: number(line + 1), column: number(before.chars().count() + 1) }
+        Place { file: self.file.clone(), line: number(line + 1), column: number(column + 1) }
     }
 }
 

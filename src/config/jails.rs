@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use super::common::{BuiltIn, Common, General, kept, refuse_words};
+use super::common::{Common, General, kept, refuse_words};
 use super::filters::Filters;
 use super::merged::{Item, Merged, Table, excerpt};
 use super::port::Services;
@@ -198,9 +198,4 @@ fn name(jail: &Item<'_>) -> Result<JailName, Problem> {
         return Err(jail.key_error("is the name of the built-in jail for bans by hand"));
     }
     Ok(name)
-}
-
-/// The tree of the settings files over what is built in.
-pub(super) fn merged(fragments: Vec<super::fragment::Fragment>) -> Merged {
-    Merged::of(&[], BuiltIn, fragments)
 }

@@ -59,12 +59,12 @@ pub fn parse(text: &str) -> Result<Duration, LengthError> {
     Ok(Duration::from_micros(sum))
 }
 
-/// As [`parse`] reads it, in the largest units that fit: `1h 30min`.
+/// As [`parse`] reads it, in the largest units that fit: `1h 30m`.
 pub fn show(length: Duration) -> String {
     let mut rest = length.as_micros();
     let mut parts = Vec::new();
     for (unit, micros) in
-        [("d", 86_400 * MICROS), ("h", 3_600 * MICROS), ("min", 60 * MICROS), ("s", MICROS), ("ms", 1_000), ("us", 1)]
+        [("d", 86_400 * MICROS), ("h", 3_600 * MICROS), ("m", 60 * MICROS), ("s", MICROS), ("ms", 1_000), ("us", 1)]
     {
         let count = rest / u128::from(micros);
         rest %= u128::from(micros);

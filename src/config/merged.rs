@@ -22,8 +22,8 @@ pub(super) struct Merged {
 
 impl Merged {
     /// Merges `fragments` key by key, later ones over earlier ones and all of them over `built_in`.
-    pub(super) fn of(prefix: &[&str], built_in: impl Provider, fragments: Vec<Fragment>) -> Merged {
-        let figment = fragments.iter().fold(Figment::from(built_in), |merged, fragment| merged.merge(fragment));
+    pub(super) fn of(prefix: &[&str], built_in: Figment, fragments: Vec<Fragment>) -> Merged {
+        let figment = fragments.iter().fold(built_in, |merged, fragment| merged.merge(fragment));
         let mut profiles = figment.data().expect("a provider of ours has its values already");
         let root = Value::from(profiles.remove(&Profile::Default).unwrap_or_default());
         let fragments = fragments.into_iter().map(|fragment| (fragment.file().to_path_buf(), fragment)).collect();

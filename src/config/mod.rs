@@ -7,7 +7,7 @@ mod jails;
 mod layers;
 pub mod length;
 mod merged;
-pub mod port;
+mod port;
 mod problem;
 mod settings;
 mod single;
@@ -22,6 +22,9 @@ pub use problem::{Place, Problem, Severity, any_error};
 pub use settings::{FirewallSettings, Jail, Replies, Settings, Traffic};
 pub use single::{LoadedFilter, load_filter, load_filter_file};
 
+use figment::Figment;
+
+use common::BuiltIn;
 use filters::Filters;
 use fragment::{Fragment, Step};
 use merged::Merged;
@@ -83,14 +86,14 @@ pub fn load(layout: &Layout) -> Loaded {
             None => {}
         }
     }
-    let merged = jails::merged(fragments);
+    let merged = Merged::of(&[], Figment::from(BuiltIn), fragments);
 
     let trees: BTreeMap<&String, Option<Merged>> = files
         .filters
         .iter()
         .map(|(name, path)| {
             let whole = fragment(path, &mut problems).filter(|(_, whole)| *whole);
-            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], source::Nothing, vec![fragment])))
+            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], Figment::new(), vec![fragment])))
         })
         .collect();
     let sources = files.filters.iter().map(|(name, path)| (name, path, trees.get(name).and_then(Option::as_ref)));

@@ -11,7 +11,7 @@ pub struct Place {
     pub file: Arc<Path>,
     /// Its line, counted from 1; 0 where the whole file is meant.
     pub line: u32,
-    /// The character in that line, counted from 1; 0 where the whole file is meant.
+    /// The character in that line, or behind 4096 bytes the byte, counted from 1; 0 where the whole file is meant.
     pub column: u32,
 }
 

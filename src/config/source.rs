@@ -3,9 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use figment::value::{Dict, Map};
-use figment::{Metadata, Profile, Provider};
-
 use super::common::kept;
 use super::merged::{Item, Table};
 use super::problem::{Place, Problem, Severity};
@@ -175,19 +172,6 @@ impl<'a> Lists<'a> {
         });
         let fields = fields.collect();
         Lists { journalmatch, failregex, ignoreregex, fields }
-    }
-}
-
-/// A filter has nothing built in.
-pub(super) struct Nothing;
-
-impl Provider for Nothing {
-    fn metadata(&self) -> Metadata {
-        Metadata::named("nothing")
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Map::new())
     }
 }
 
