@@ -1,3 +1,7 @@
 //! The banishctl binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    banish::ctl::run(std::env::args_os())
+}

@@ -1,3 +1,29 @@
-//! The banishd binary.
+//! The `banishd` binary: bans hosts that fail to log in.
 
-fn main() {}
+use std::error::Error as _;
+use std::process::ExitCode;
+
+use banish::daemon::options::Options;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(banish::daemon::run(options)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("banishd: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprint!(": {error}");
+                cause = error.source();
+            }
+            eprintln!();
+            ExitCode::FAILURE
+        }
+    }
+}

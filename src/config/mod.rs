@@ -1,1 +1,124 @@
-//! Configuration in three stages: fragments, merged, validated settings.
+//! Configuration in three stages — fragments, merged, validated settings — with every problem of all of them in one run.
+
+mod common;
+mod filters;
+mod fragment;
+mod jails;
+mod layers;
+pub mod length;
+mod merged;
+pub mod port;
+mod problem;
+mod settings;
+mod single;
+mod source;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+pub use layers::{FILE_LIMIT, Layout, SYSTEM};
+pub use problem::{Place, Problem, Severity, any_error};
+pub use settings::{FirewallSettings, Jail, Replies, Settings, Traffic};
+pub use single::{LoadedFilter, load_filter, load_filter_file};
+
+use filters::Filters;
+use fragment::{Fragment, Step};
+use merged::Merged;
+use port::Services;
+
+/// The outcome of reading a configuration: what can run, and what is wrong with the rest.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is right. A start goes on with it; a reload asks [`Loaded::any_error`] first.
+    pub settings: Settings,
+    /// Everything that is wrong, in the order of files and lines.
+    pub problems: Vec<Problem>,
+    /// The jails that are not in the settings because something is wrong with them, their filter or their file. The
+    /// names are as they were written, which may be what is wrong.
+    pub left_out: Vec<String>,
+    /// Every value that was given or built in, ordered by key.
+    pub values: Vec<Given>,
+    /// The files that were read, settings first, in the order in which they override each other.
+    pub files: Vec<PathBuf>,
+}
+
+/// One value of the merged configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Its key, such as `jail.sshd.maxretry`, or `filter.sshd.failregex` for a filter's.
+    pub key: String,
+    /// The value as TOML, on one line.
+    pub value: String,
+    /// Where it stands; `None` for what is built in.
+    pub origin: Option<Place>,
+}
+
+impl Loaded {
+    /// Is anything wrong that a reload must not pass over?
+    pub fn any_error(&self) -> bool {
+        any_error(&self.problems)
+    }
+
+    /// Where the value of `key` comes from; `None` for what is built in or unknown.
+    pub fn origin(&self, key: &str) -> Option<&Place> {
+        self.values.iter().find(|given| given.key == key)?.origin.as_ref()
+    }
+}
+
+/// Reads a configuration whole. It never fails: what cannot be read is a problem, what can is in the settings.
+pub fn load(layout: &Layout) -> Loaded {
+    let mut problems = Vec::new();
+    let files = layers::files(layout, &mut problems);
+
+    let mut doubtful = BTreeSet::new();
+    let mut fragments = Vec::new();
+    for path in &files.settings {
+        match fragment(path, &mut problems) {
+            Some((fragment, true)) => fragments.push(fragment),
+            Some((fragment, false)) => {
+                doubtful.extend(fragment.keys(&[Step::Key("jail".into())]).map(str::to_owned));
+                fragments.push(fragment.salvaged());
+            }
+            None => {}
+        }
+    }
+    let merged = jails::merged(fragments);
+
+    let trees: BTreeMap<&String, Option<Merged>> = files
+        .filters
+        .iter()
+        .map(|(name, path)| {
+            let whole = fragment(path, &mut problems).filter(|(_, whole)| *whole);
+            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], source::Nothing, vec![fragment])))
+        })
+        .collect();
+    let sources = files.filters.iter().map(|(name, path)| (name, path, trees.get(name).and_then(Option::as_ref)));
+    let mut filters = Filters::read(sources, &mut problems);
+    let services = layers::text(Path::new("/etc/services")).unwrap_or_default();
+    let read = jails::read(&merged, &mut filters, &Services::read(&services), doubtful, &mut problems);
+    filters.compile_rest(&mut problems);
+
+    let trees = std::iter::once(&merged).chain(trees.values().flatten());
+    let values = trees.flat_map(|tree| tree.root().leaves()).map(|item| Given {
+        key: item.key(),
+        value: item.shown(),
+        origin: item.place(),
+    });
+    Loaded {
+        settings: read.settings,
+        values: values.collect(),
+        problems: problem::sorted(problems),
+        left_out: read.left_out.into_iter().collect(),
+        files: files.settings.into_iter().chain(files.filters.into_values()).collect(),
+    }
+}
+
+/// The fragment of a file, and whether it is whole; `None` where the file cannot be read at all.
+fn fragment(path: &Path, problems: &mut Vec<Problem>) -> Option<(Fragment, bool)> {
+    let text = layers::text(path).map_err(|problem| problems.push(problem)).ok()?;
+    let (fragment, errors) = Fragment::parse(path, text);
+    let whole = errors.is_empty();
+    problems.extend(errors);
+    Some((fragment, whole))
+}

@@ -1,1 +1,87 @@
-//! `banishctl`: what it shows and does.
+//! `banishctl`: what it shows and does; nothing from outside reaches a terminal unescaped.
+
+mod act;
+mod args;
+mod caller;
+mod daemon;
+mod ending;
+mod escape;
+mod manual;
+mod monitor;
+mod screen;
+mod settings;
+mod show;
+mod table;
+mod trial;
+mod when;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use args::{Cli, Command, ConfigCommand, Global};
+use ending::{Status, verdict};
+use screen::Screen;
+
+/// Does what the command line (the program's name first) says, and tells how that ended.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help for a reader that is gone.
+            let _ = error.print();
+            return if error.use_stderr() { Status::Usage } else { Status::Done }.into();
+        }
+    };
+    let status = dispatch(&cli.global, cli.command.unwrap_or(Command::Status { jail: None })).unwrap_or_else(|error| {
+        let (status, text) = verdict(&error);
+        if let Some(text) = text {
+            // Nobody is left to be told.
+            let _ = writeln!(std::io::stderr(), "banishctl: {text}");
+        }
+        status
+    });
+    status.into()
+}
+
+fn dispatch(global: &Global, command: Command) -> Result<Status> {
+    match command {
+        Command::Status { jail: None } => on_bus(show::status(global)),
+        Command::Status { jail: Some(jail) } => on_bus(show::jail_status(global, &jail)),
+        Command::List { jail } => on_bus(show::list(global, jail.as_ref())),
+        Command::Ban(args) => on_bus(act::ban(global, &args)),
+        Command::Unban(args) => on_bus(act::unban(global, &args)),
+        Command::Reload => on_bus(act::reload(global)),
+        Command::Monitor { wait } => on_bus(monitor::monitor(global, wait)),
+        Command::Disarm => act::disarm(global),
+        Command::Check => on_bus(show::check(global)),
+        Command::Config { what: ConfigCommand::Check } => settings::check(global),
+        Command::Config { what: ConfigCommand::Show } => settings::show(global),
+        Command::Test(args) => trial::test(global, &args),
+        Command::Completions { shell } => written(global, |out| {
+            manual::completions(shell, out);
+            Ok(())
+        }),
+        Command::Manual => written(global, |out| Ok(manual::page(out)?)),
+    }
+}
+
+/// Runs what speaks to the bus; one thread is enough.
+fn on_bus(work: impl Future<Output = Result<Status>>) -> Result<Status> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(work)
+}
+
+/// Writes a text that is made whole first.
+fn written(global: &Global, make: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Status> {
+    let mut text = Vec::new();
+    make(&mut text)?;
+    let mut screen = Screen::short(global);
+    screen.write_all(&text)?;
+    screen.finish()?;
+    Ok(Status::Done)
+}

@@ -1,1 +1,271 @@
 //! The daemon: introduces journal, engine, firewall, ledger and bus to each other.
+//!
+//! One task owns everything that decides; what others have to say reaches it as a message, one at a time.
+
+pub mod clock;
+mod dryrun;
+mod effects;
+pub mod ids;
+mod notify;
+pub mod options;
+mod plan;
+pub mod protect;
+mod reading;
+mod reload;
+pub mod report;
+mod requests;
+mod start;
+mod sys;
+mod upkeep;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::bus::{self, Bus};
+use crate::config::{Problem, Settings};
+use crate::engine::ban::{JailName, Place};
+use crate::engine::entry::Cursor;
+use crate::engine::time::Stamp;
+use crate::engine::warden::Warden;
+use crate::firewall::{self, Firewall};
+use crate::journal::{self, JournalError};
+use crate::ledger::{self, LedgerError, OpenError, Transaction};
+
+use dryrun::Printer;
+use effects::Retry;
+use options::Options;
+use report::{Log, Record};
+
+/// Why the daemon cannot start. What can be done without is no reason: it starts, says so, and tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A run by hand was given a configuration that is in error.
+    #[error("the configuration is in error:\n{}", .0.join("\n"))]
+    Config(Vec<String>),
+    /// Another daemon has the ledger.
+    #[error("cannot use the ledger")]
+    Ledger(#[source] OpenError),
+    /// Not even a ledger in memory.
+    #[error("cannot keep a ledger in memory")]
+    Memory(#[source] LedgerError),
+    /// There is no netlink to be had.
+    #[error("cannot reach the kernel's firewall")]
+    Firewall(#[source] firewall::FirewallError),
+    /// There is no journal to read.
+    #[error("cannot read the journal")]
+    Journal(#[source] JournalError),
+    /// The bus is there but does not let us serve.
+    #[error("cannot serve on the bus")]
+    Bus(#[source] bus::BusError),
+    /// The system refuses what any program needs: threads, signals.
+    #[error("cannot start")]
+    System(#[from] std::io::Error),
+}
+
+/// Everything that the loop owns.
+struct Daemon {
+    options: Options,
+    settings: Settings,
+    problems: Vec<Problem>,
+    /// Jails that a mistake in the configuration left out; their bans stay.
+    spared: BTreeSet<JailName>,
+    warden: Warden,
+    log: Log,
+    printer: Option<Printer>,
+
+    ledger: Option<ledger::Handle>,
+    /// What the ledger does not have yet.
+    unwritten: Transaction,
+    ledger_retry: Retry,
+
+    firewall: Option<Firewall>,
+    /// Whose ban or lifting the kernel has refused so far.
+    owed: BTreeSet<Place>,
+    /// The table as a whole is not what it should be.
+    rebuild_owed: bool,
+    kernel_retry: Retry,
+    /// What this kernel does not do and what is done instead.
+    lacks: BTreeSet<String>,
+    dropped: BTreeMap<JailName, u64>,
+
+    bus: Option<Bus>,
+    bus_retry: Retry,
+    requests: mpsc::Sender<bus::Request>,
+
+    reader: journal::Handle,
+    source_name: String,
+    progress: Progress,
+    /// New and changed jails, until it is known up to where their past has to be read.
+    to_be_fed: BTreeSet<JailName>,
+    own: OwnAddresses,
+    /// What happens beside the loop and comes back to it.
+    asides: mpsc::UnboundedSender<Aside>,
+    agenda: upkeep::Agenda,
+    untold_status: bool,
+    stop: bool,
+}
+
+/// How far reading has got.
+#[derive(Debug, Default)]
+struct Progress {
+    entries: u64,
+    /// The time of the last entry read.
+    stamp: Stamp,
+    /// The last entry read, where the ledger does not have it yet.
+    reached: Option<Reached>,
+    /// The last entry read.
+    cursor: Option<Cursor>,
+    /// When a checkpoint was written last.
+    written: Option<Instant>,
+    caught_up: bool,
+    feeding: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reached {
+    cursor: Cursor,
+    stamp: Stamp,
+}
+
+/// This machine's addresses and when they were asked for.
+#[derive(Debug, Default)]
+struct OwnAddresses {
+    known: Vec<std::net::IpAddr>,
+    asked: Option<Instant>,
+}
+
+/// What was done beside the loop.
+enum Aside {
+    /// All threads answered, or one did not.
+    Pulse(bool),
+    /// The configuration was loaded for a reload.
+    Loaded(Box<reload::Load>),
+    /// A changed jail's past was read.
+    Fed(reload::PastOf),
+}
+
+/// The receiving ends of the loop's channels.
+struct Inbox {
+    news: mpsc::Receiver<journal::News>,
+    requests: mpsc::Receiver<bus::Request>,
+    notices: mpsc::Receiver<firewall::Notice>,
+    asides: mpsc::UnboundedReceiver<Aside>,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What woke the loop.
+enum Event {
+    News(Option<journal::News>),
+    Request(bus::Request),
+    Notices(Vec<firewall::Notice>),
+    Aside(Aside),
+    Stop,
+    Hangup,
+    BusLost,
+    Timer,
+}
+
+/// Runs the daemon until it is told to stop, or to the journal's end with `--once`.
+///
+/// # Errors
+/// [`StartError`]; once it has started it does not fail, it says what it lacks and goes on.
+pub async fn run(options: Options) -> Result<(), StartError> {
+    let (log, thread) = if options.dry_run { (Log::silent(), None) } else { start_log()? };
+    let (mut daemon, mut inbox) = Daemon::open(options, log).await?;
+    daemon.serve(&mut inbox).await;
+    daemon.close(inbox).await;
+    if let Some(thread) = thread {
+        thread.finish();
+    }
+    Ok(())
+}
+
+fn start_log() -> std::io::Result<(Log, Option<report::LogThread>)> {
+    let (log, thread) = Log::start()?;
+    Ok((log, Some(thread)))
+}
+
+impl Daemon {
+    async fn serve(&mut self, inbox: &mut Inbox) {
+        while !self.stop {
+            let wake = self.next_wake();
+            match inbox.next(self.bus.as_ref(), wake).await {
+                Event::News(Some(news)) => self.hear(news).await,
+                Event::News(None) => {
+                    // The reader ended without being asked to: systemd starts us anew, at the cursor.
+                    self.log.tell(Record::ReaderFailed { error: "the reader's thread ended".into() });
+                    self.stop = true;
+                }
+                Event::Request(request) => self.answer(request).await,
+                Event::Notices(notices) => self.heal(notices).await,
+                Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
+                Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
+                Event::Aside(Aside::Fed(past)) => self.fed(past).await,
+                Event::Stop => self.stop = true,
+                Event::Hangup => self.reload(None),
+                Event::BusLost => self.bus_lost(),
+                Event::Timer => {}
+            }
+            self.upkeep().await;
+        }
+    }
+}
+
+impl Inbox {
+    fn new(
+        news: mpsc::Receiver<journal::News>,
+        requests: mpsc::Receiver<bus::Request>,
+        notices: mpsc::Receiver<firewall::Notice>,
+        asides: mpsc::UnboundedReceiver<Aside>,
+    ) -> std::io::Result<Inbox> {
+        Ok(Inbox {
+            news,
+            requests,
+            notices,
+            asides,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next thing to see to. Signals and the firewall go first, the journal last: it waits for us, they do not.
+    async fn next(&mut self, bus: Option<&Bus>, wake: Option<Instant>) -> Event {
+        let lost = async {
+            match bus {
+                Some(bus) => bus.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let timer = async {
+            match wake {
+                Some(wake) => tokio::time::sleep_until(wake).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Event::Stop,
+            _ = self.interrupt.recv() => Event::Stop,
+            _ = self.hangup.recv() => Event::Hangup,
+            Some(notice) = self.notices.recv() => {
+                let mut all = vec![notice];
+                while let Ok(more) = self.notices.try_recv() {
+                    all.push(more);
+                }
+                Event::Notices(all)
+            }
+            Some(aside) = self.asides.recv() => Event::Aside(aside),
+            () = timer => Event::Timer,
+            () = lost => Event::BusLost,
+            Some(request) = self.requests.recv() => Event::Request(request),
+            news = self.news.recv() => Event::News(news),
+        }
+    }
+}

@@ -7,3 +7,4 @@ pub mod jail;
 pub mod roster;
 pub mod subject;
 pub mod time;
+pub mod warden;

@@ -1,1 +1,164 @@
-//! The bans in force, by place and by the instant they end.
+//! The bans in force, by place and by the instant they end; at most one for each place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::Bound;
+
+use super::ban::{Ban, JailName, Place};
+use super::subject::Subject;
+use super::time::Stamp;
+
+/// How far a ban has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The kernel drops the subject's packets and the ledger knows.
+    Banned,
+    /// The kernel has not taken it yet; it is tried again.
+    Pending,
+    /// The kernel has it, the ledger could not be written.
+    Unsaved,
+    /// Found in the kernel at a start; it is confirmed once the journal has been read to its end.
+    Provisional,
+}
+
+impl State {
+    /// The word for it on the bus: `banned`, `pending`, `unsaved`; a provisional ban is `banned` for everybody outside.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Banned | State::Provisional => "banned",
+            State::Pending => "pending",
+            State::Unsaved => "unsaved",
+        }
+    }
+}
+
+/// A ban in force and how far it has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The ban.
+    pub ban: Ban,
+    /// Its state.
+    pub state: State,
+}
+
+/// The bans in force.
+#[derive(Debug, Default)]
+pub struct Roster {
+    held: BTreeMap<Place, Held>,
+    ends: BTreeSet<(Stamp, Place)>,
+}
+
+impl Roster {
+    /// Puts `ban` in force, in place of any earlier one of its place, which is given back.
+    pub fn put(&mut self, ban: Ban, state: State) -> Option<Held> {
+        let earlier = self.remove(&ban.place.clone());
+        if ban.until != Stamp::NEVER {
+            self.ends.insert((ban.until, ban.place.clone()));
+        }
+        self.held.insert(ban.place.clone(), Held { ban, state });
+        earlier
+    }
+
+    /// Takes the ban of `place` out.
+    pub fn remove(&mut self, place: &Place) -> Option<Held> {
+        let held = self.held.remove(place)?;
+        self.ends.remove(&(held.ban.until, place.clone()));
+        Some(held)
+    }
+
+    /// The ban of `place`.
+    pub fn at(&self, place: &Place) -> Option<&Held> {
+        self.held.get(place)
+    }
+
+    /// Notes how far the ban of `place` has got, if it is still in force.
+    pub fn mark(&mut self, place: &Place, state: State) {
+        if let Some(held) = self.held.get_mut(place) {
+            held.state = state;
+        }
+    }
+
+    /// Takes out one ban that ended at or before `now`, the earliest first.
+    pub fn take_ended(&mut self, now: Stamp) -> Option<Held> {
+        let (until, place) = self.ends.first()?.clone();
+        if until > now { None } else { self.remove(&place) }
+    }
+
+    /// When the next ban ends.
+    pub fn next_end(&self) -> Option<Stamp> {
+        self.ends.first().map(|(until, _)| *until)
+    }
+
+    /// All bans, by jail and subject.
+    pub fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.held.values()
+    }
+
+    /// The bans behind `after`, by jail and subject.
+    pub fn after(&self, after: Option<&Place>) -> impl Iterator<Item = &Held> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.held.range::<Place, _>((from, Bound::Unbounded)).map(|(_, held)| held)
+    }
+
+    /// The bans of one jail, by subject.
+    pub fn of_jail(&self, jail: &JailName) -> impl Iterator<Item = &Held> {
+        let jail = jail.clone();
+        self.held.values().filter(move |held| held.ban.place.jail == jail)
+    }
+
+    /// The bans whose subject contains `address`.
+    pub fn containing(&self, address: IpAddr) -> impl Iterator<Item = &Held> {
+        self.held.values().filter(move |held| held.ban.place.subject.contains(address))
+    }
+
+    /// The bans whose subject lies in `subject` or is it.
+    pub fn within(&self, subject: Subject) -> impl Iterator<Item = &Held> {
+        self.held.values().filter(move |held| subject.covers(&held.ban.place.subject))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ban::Cause;
+
+    fn ban(subject: &str, until: Stamp) -> Ban {
+        let place = Place { jail: JailName::manual(), subject: subject.parse().unwrap() };
+        Ban { place, since: Stamp::EPOCH, until, failures: 0, cause: Cause::Adopted }
+    }
+
+    #[test]
+    fn bans_end_in_the_order_of_their_ends_and_permanent_ones_never() {
+        let mut roster = Roster::default();
+        roster.put(ban("192.0.2.3", Stamp::NEVER), State::Banned);
+        roster.put(ban("192.0.2.2", Stamp::from_usec(20)), State::Banned);
+        roster.put(ban("192.0.2.1", Stamp::from_usec(10)), State::Banned);
+        assert_eq!(roster.next_end(), Some(Stamp::from_usec(10)));
+        let mut ended = Vec::new();
+        while let Some(held) = roster.take_ended(Stamp::from_usec(20)) {
+            ended.push(held.ban.place.subject.to_string());
+        }
+        assert_eq!(ended, ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!((roster.len(), roster.next_end()), (1, None));
+    }
+
+    #[test]
+    fn a_later_ban_of_the_same_place_takes_over() {
+        let mut roster = Roster::default();
+        roster.put(ban("192.0.2.1", Stamp::from_usec(10)), State::Banned);
+        let earlier = roster.put(ban("192.0.2.1", Stamp::from_usec(90)), State::Banned);
+        assert_eq!(earlier.map(|held| held.ban.until), Some(Stamp::from_usec(10)));
+        assert!(roster.take_ended(Stamp::from_usec(50)).is_none());
+        assert_eq!(roster.len(), 1);
+    }
+}

@@ -1,1 +1,186 @@
-//! The reader: owns the journal, runs the filters, hands sightings and its cursor to the loop.
+//! The reader: owns the journal, runs the filters, hands sightings and its cursor to the loop. Every matching entry is
+//! examined once and in the journal's order, and no entry is read past a full channel: the journal is the buffer.
+
+mod bell;
+mod feed;
+mod handle;
+mod line;
+mod order;
+mod reader;
+mod source;
+mod stream;
+mod sys;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::engine::ban::JailName;
+use crate::engine::entry::{Cursor, Entry, Field, Wanted};
+use crate::engine::jail::Sighting;
+use crate::engine::time::Stamp;
+
+pub use feed::read_between;
+pub use handle::Handle;
+pub use source::Source;
+
+/// What is done with the entries: the filters of all jails.
+pub trait Examine: Send {
+    /// The fields it looks at; only these are copied from an entry.
+    fn wanted(&self) -> &Wanted;
+
+    /// Which entries it has to see at all: those with any of these fields at this value. The journal's index does this
+    /// sieving, so an entry that is not seen costs nothing. `None`: all entries. An empty list: none.
+    fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>>;
+
+    /// Looks at one entry and calls `sighted` for every failure that it completes.
+    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr));
+}
+
+/// What is read, from where on, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The journal.
+    pub source: Source,
+    /// Where in it.
+    pub start: Start,
+    /// Stop at its present end instead of following it.
+    pub once: bool,
+    /// How often a fresh handle checks, at the end of the journal, that ours has not gone deaf ([`LIVENESS`]).
+    pub liveness: Duration,
+}
+
+/// What [`Plan::liveness`] is where nobody has a reason for another.
+pub const LIVENESS: Duration = Duration::from_secs(60);
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Feed what lies from `feed_from` up to and including the checkpoint, then go on after the checkpoint.
+    Resume {
+        /// The last entry whose decisions are committed.
+        checkpoint: Cursor,
+        /// Entries older than this matter to no window.
+        feed_from: Stamp,
+    },
+    /// No checkpoint is known: feed what lies from `feed_from` up to the present end, then follow.
+    Recent {
+        /// Entries older than this matter to no window.
+        feed_from: Stamp,
+    },
+    /// Every entry there is, decided at its own time.
+    Head,
+}
+
+/// What a sighting is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// It was decided on before: it fills windows and decides nothing.
+    Feed,
+    /// It is decided on.
+    Live,
+}
+
+/// What some entries brought, in the journal's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Harvest {
+    /// The failures; often none.
+    pub sightings: Vec<Sighting>,
+    /// What they are good for.
+    pub phase: Phase,
+    /// Up to and including this entry everything has been examined; a checkpoint may be set here. `None` while feeding,
+    /// and where the journal could not say it.
+    pub cursor: Option<Cursor>,
+    /// The time of the last entry read.
+    pub stamp: Stamp,
+    /// How many entries were read.
+    pub entries: u64,
+    /// How many of them had to be passed over because their data could not be read.
+    pub unreadable: u64,
+}
+
+/// What the reader tells the loop.
+#[derive(Debug)]
+pub enum News {
+    /// Entries were read.
+    Harvest(Harvest),
+    /// Feeding is over, every window is to be evaluated once. Comes once after [`Start::Resume`] and
+    /// [`Start::Recent`], also when there was nothing to feed.
+    Fed,
+    /// The end of the journal was reached for the first time.
+    CaughtUp,
+    /// [`Plan::once`]: the end was reached, nothing more comes.
+    End,
+    /// The entry to go on after is gone from the journal; what was written in between may be lost.
+    Gap {
+        /// When that entry was written.
+        from: Stamp,
+        /// When the oldest entry not older than it was written, where reading goes on; `None` where all that is there
+        /// is older, and reading goes on with what comes next.
+        to: Option<Stamp>,
+    },
+    /// [`Handle::replace`] took effect: entries up to and including `at` were examined by the former, all after it are
+    /// by the new one. `None`: at the journal's head.
+    Replaced {
+        /// The last entry of the former one.
+        at: Option<Cursor>,
+    },
+    /// Reading failed; it is tried again, ever less often, until it is [`News::Reopened`]. Comes once per outage.
+    Failed {
+        /// Why.
+        error: JournalError,
+    },
+    /// The journal was opened anew and is read on from where we were.
+    Reopened {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Why a journal was opened anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A fresh handle saw entries that ours did not.
+    Deaf,
+    /// After [`News::Failed`].
+    Failed,
+}
+
+/// Why a journal cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It cannot be opened.
+    #[error("cannot open {source_text}")]
+    Open {
+        /// The source in words.
+        source_text: String,
+        /// Why.
+        #[source]
+        cause: systemd::Error,
+    },
+    /// This machine's journal has no file that we may read.
+    #[error("no file of this machine's journal can be read (members of the group systemd-journal may)")]
+    Unreadable,
+    /// No file goes by this name or pattern.
+    #[error("no journal file matches {}", .0.display())]
+    NoFile(PathBuf),
+    /// A pattern is malformed.
+    #[error("{pattern:?} is no file name pattern")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        cause: glob::PatternError,
+    },
+    /// A call of sd-journal failed.
+    #[error("cannot read the journal")]
+    Read(#[from] systemd::Error),
+    /// sd-journal gave a cursor that is none.
+    #[error("the journal names its entry in a way we do not know")]
+    Cursor(#[from] crate::engine::entry::CursorError),
+    /// The system refused what a reader needs: a thread, an eventfd, `poll`.
+    #[error("cannot run the journal's reader")]
+    System(#[from] io::Error),
+}

@@ -1,1 +1,288 @@
 //! What an entry must look like to count as a failure, and whose failure it is.
+//!
+//! A [`Filter`] is a compiled [`Definition`]: where entries come from ([`origin`](self) conditions that the journal
+//! attests), what their text says (patterns in fail2ban's [`dialect`](self)), and what one session's lines mean together.
+//! The [`Sieve`] asks the filters of all jails about each entry; a [`Trial`] asks one and explains the answer.
+//! What a pattern captures as an address parses as one or counts for nothing.
+//!
+//! Tags of patterns: `<HOST>` (an address, or a name, which is never looked up and gives no failure), `<ADDR>`, `<IP4>`,
+//! `<IP6>`, `<SUBNET>`, `<CIDR>`, `<DNS>`, `<F-ID/>`, `<F-PORT/>`; `<F-NAME>…</F-NAME>` captures under any name, and these
+//! mean something:
+//! - `<F-USER>`, `<F-ALT_USER>`: the user who tried;
+//! - `<F-ID>`: the address, before any other;
+//! - `<F-CONTENT>`: what a prefregex leaves to the other patterns;
+//! - `<F-NOFAIL>`: this line is no failure by itself, its address and user belong to its session;
+//! - `<F-MLFGAINED>`: success; failures of the session that still have no address are forgotten;
+//! - `<F-MLFFORGET>`: the session ends here;
+//! - `<F-ONCE>`: others may report the same attempt. The n-th line that this pattern matches in a session counts only
+//!   if fewer than n failures have been counted there, and an ordinary line likewise takes the place of one counted so.
+//!   (This tag is ours; the others mean what they mean in fail2ban.)
+
+mod dialect;
+mod judge;
+mod origin;
+mod patterns;
+mod session;
+mod sieve;
+mod trial;
+
+use std::fmt;
+
+pub use session::SESSION_LIMIT;
+pub use sieve::{Hit, Sieve, TERM_LIMIT};
+pub use trial::{Outcome, Trial, Verdict};
+
+use super::entry::Field;
+use dialect::Flaw;
+use origin::Branch;
+use patterns::{Pattern, PatternSet};
+
+/// What a filter file says for one mode, merged and not yet understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// The filter's name: its file's name without the ending.
+    pub name: String,
+    /// Where the entries come from: alternatives, each a line of `FIELD=value` words as journalctl takes them.
+    ///
+    /// Different fields in a line must all hold; the same field twice means either. `FIELD=` means that the entry has no
+    /// such field. `_SYSTEMD_UNIT=name@*.service` means every instance of that template.
+    pub journalmatch: Vec<String>,
+    /// Must the origin be attested?
+    pub trust: Trust,
+    /// Entries with the same value of this field, in the same boot, belong to one session.
+    pub session: Option<Field>,
+    /// A pattern that MESSAGE must match first; what `<F-CONTENT>` captures is the text for the others.
+    pub prefregex: Option<String>,
+    /// Patterns of failures, the first that matches decides.
+    pub failregex: Vec<String>,
+    /// Patterns of entries that are no failures after all.
+    pub ignoreregex: Vec<String>,
+    /// The field that holds the address, for daemons that log in a structured way. Without any pattern every entry from
+    /// the right origin is a failure.
+    pub address: Option<Field>,
+    /// Patterns for other fields than MESSAGE.
+    pub fields: Vec<FieldRule>,
+}
+
+/// Patterns of failures in a field that is not MESSAGE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRule {
+    /// The field.
+    pub field: Field,
+    /// The patterns.
+    pub failregex: Vec<String>,
+}
+
+/// What a filter demands of the origin of its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Trust {
+    /// Every alternative of `journalmatch` pins a field that journald or the kernel wrote.
+    #[default]
+    Attested,
+    /// The sender's own word is enough: any local user can have anybody banned.
+    Claimed,
+}
+
+/// A place in a [`Definition`]; indices count from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// A line of `journalmatch`.
+    Journalmatch(usize),
+    /// `prefregex`.
+    Prefregex,
+    /// One of `failregex`.
+    Failregex(usize),
+    /// One of `ignoreregex`.
+    Ignoreregex(usize),
+    /// One of the `[[field]]` rules, and one of its patterns.
+    Field(usize, Option<usize>),
+    /// `session`.
+    Session,
+    /// `address`.
+    Address,
+    /// No place in particular.
+    Whole,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Journalmatch(at) => write!(f, "journalmatch[{at}]"),
+            Part::Prefregex => f.write_str("prefregex"),
+            Part::Failregex(at) => write!(f, "failregex[{at}]"),
+            Part::Ignoreregex(at) => write!(f, "ignoreregex[{at}]"),
+            Part::Field(at, None) => write!(f, "field[{at}]"),
+            Part::Field(at, Some(pattern)) => write!(f, "field[{at}].failregex[{pattern}]"),
+            Part::Session => f.write_str("session"),
+            Part::Address => f.write_str("address"),
+            Part::Whole => f.write_str("filter"),
+        }
+    }
+}
+
+/// Why a [`Definition`] is no [`Filter`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {reason}")]
+pub struct Fault {
+    /// What is wrong.
+    pub at: Part,
+    /// Where in that text, in bytes from its start, if there is such a place.
+    pub offset: Option<usize>,
+    /// Why, and what to do about it.
+    pub reason: String,
+}
+
+/// A filter, ready to be asked; shared by all jails that use it in the same mode.
+#[derive(Debug)]
+pub struct Filter {
+    name: String,
+    trust: Trust,
+    branches: Vec<Branch>,
+    session: Option<Field>,
+    address: Option<Field>,
+    prefregex: Option<Pattern>,
+    failregex: PatternSet,
+    ignoreregex: PatternSet,
+    fields: Vec<(Field, PatternSet)>,
+    unanchored: Vec<Part>,
+}
+
+impl Filter {
+    /// Understands a definition.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the definition.
+    pub fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
+        compile(definition)
+    }
+
+    /// The filter's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it demands of the origin of its entries; [`Trust::Claimed`] deserves a warning.
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// The patterns that do not say both where a text begins (`^`) and where it ends (`$`): in the gap a stranger may
+    /// write what looks like a failure of somebody else.
+    pub fn unanchored(&self) -> &[Part] {
+        &self.unanchored
+    }
+
+    /// Is every entry from the right origin a failure, because there is no pattern at all?
+    fn takes_all(&self) -> bool {
+        self.failregex.len() == 0 && self.fields.is_empty() && self.address.is_some()
+    }
+}
+
+fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let branches = origins(definition, &mut faults);
+    if definition.trust == Trust::Attested && definition.session.as_ref().is_some_and(|field| !field.is_attested()) {
+        let reason = "a session needs a field that journald attests (its name starts with _, such as _PID): with any \
+                      other a stranger joins somebody else's session";
+        faults.push(Fault { at: Part::Session, offset: None, reason: reason.into() });
+    }
+    let prefregex = definition.prefregex.as_deref().and_then(|text| {
+        let pattern = kept(Pattern::new(text), Part::Prefregex, &mut faults)?;
+        if !pattern.roles().has_content() {
+            let reason = "a prefregex says with <F-CONTENT>…</F-CONTENT> which part of the text the others look at";
+            faults.push(Fault { at: Part::Prefregex, offset: None, reason: reason.into() });
+        }
+        Some(pattern)
+    });
+    let failregex = patterns(&definition.failregex, Part::Failregex, &mut faults);
+    let ignoreregex = patterns(&definition.ignoreregex, Part::Ignoreregex, &mut faults);
+    let fields: Vec<(Field, Vec<Located>)> = definition
+        .fields
+        .iter()
+        .enumerate()
+        .map(|(at, rule)| {
+            if rule.failregex.is_empty() {
+                let reason = "a field rule without a failregex matches nothing";
+                faults.push(Fault { at: Part::Field(at, None), offset: None, reason: reason.into() });
+            }
+            (rule.field.clone(), patterns(&rule.failregex, |pattern| Part::Field(at, Some(pattern)), &mut faults))
+        })
+        .collect();
+    let failing = || failregex.iter().chain(fields.iter().flat_map(|(_, patterns)| patterns));
+    addresses(definition, prefregex.as_ref(), failing, &mut faults);
+
+    let prefixed = prefregex.as_ref().map(|pattern| (Part::Prefregex, pattern));
+    let unanchored = prefixed
+        .into_iter()
+        .chain(failing().map(|(part, pattern)| (*part, pattern)))
+        .filter(|(_, pattern)| !pattern.is_anchored())
+        .map(|(part, _)| part)
+        .collect();
+    let failregex = together(failregex, Part::Whole, &mut faults);
+    let ignoreregex = together(ignoreregex, Part::Whole, &mut faults);
+    let fields = fields
+        .into_iter()
+        .enumerate()
+        .filter_map(|(at, (field, list))| Some((field, together(list, Part::Field(at, None), &mut faults)?)))
+        .collect();
+    match (failregex, ignoreregex) {
+        (Some(failregex), Some(ignoreregex)) if faults.is_empty() => Ok(Filter {
+            name: definition.name.clone(),
+            trust: definition.trust,
+            branches,
+            session: definition.session.clone(),
+            address: definition.address.clone(),
+            prefregex,
+            failregex,
+            ignoreregex,
+            fields,
+            unanchored,
+        }),
+        _ => Err(faults),
+    }
+}
+
+type Located = (Part, Pattern);
+
+fn origins(definition: &Definition, faults: &mut Vec<Fault>) -> Vec<Branch> {
+    if definition.journalmatch.is_empty() {
+        let reason = "says nowhere which entries it is for: add journalmatch = [\"_SYSTEMD_UNIT=….service\"]";
+        faults.push(Fault { at: Part::Whole, offset: None, reason: reason.into() });
+    }
+    let lines = definition.journalmatch.iter().enumerate();
+    lines.filter_map(|(at, line)| kept(Branch::parse(line, definition.trust), Part::Journalmatch(at), faults)).collect()
+}
+
+fn patterns(texts: &[String], part: impl Fn(usize) -> Part, faults: &mut Vec<Fault>) -> Vec<Located> {
+    let texts = texts.iter().enumerate();
+    texts.filter_map(|(at, text)| Some((part(at), kept(Pattern::new(text), part(at), faults)?))).collect()
+}
+
+fn kept<T>(outcome: Result<T, Flaw>, at: Part, faults: &mut Vec<Fault>) -> Option<T> {
+    outcome.map_err(|flaw| faults.push(Fault { at, offset: flaw.offset, reason: flaw.reason })).ok()
+}
+
+fn together(list: Vec<Located>, at: Part, faults: &mut Vec<Fault>) -> Option<PatternSet> {
+    kept(PatternSet::new(list.into_iter().map(|(_, pattern)| pattern).collect()), at, faults)
+}
+
+/// A failure without an address is nobody's: each failing pattern has one, or somebody else gives it.
+fn addresses<'a, I: Iterator<Item = &'a Located>>(
+    definition: &Definition,
+    prefregex: Option<&Pattern>,
+    failing: impl Fn() -> I,
+    faults: &mut Vec<Fault>,
+) {
+    let given = definition.address.is_some() || prefregex.is_some_and(|pattern| pattern.roles().gives_address());
+    let by_session = definition.session.is_some() && failing().any(|(_, pattern)| pattern.roles().gives_address());
+    if !given && !by_session {
+        let reason = "captures no address: put <ADDR> where it stands (or name the field that holds it with address =, \
+                      or let a session's other lines give it)";
+        let lost = failing().filter(|(_, pattern)| !pattern.roles().gives_address() && pattern.roles().may_fail());
+        faults.extend(lost.map(|(at, _)| Fault { at: *at, offset: None, reason: reason.into() }));
+    }
+    if definition.failregex.is_empty() && definition.fields.is_empty() && definition.address.is_none() {
+        let reason = "needs a failregex, a [[field]] rule or address =";
+        faults.push(Fault { at: Part::Whole, offset: None, reason: reason.into() });
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod allow;
 pub mod scope;
+pub mod tally;
 pub mod window;
 
 use std::net::IpAddr;

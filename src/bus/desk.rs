@@ -1,0 +1,251 @@
+//! Where every call comes by: its sender is known, counted and authorised, its arguments are parsed, and only then the
+//! loop is asked.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+use zbus::Connection;
+use zbus::message::Header;
+use zbus::names::OwnedUniqueName;
+
+use super::polkit::{self, Right};
+use super::refusal::Refusal;
+use super::request::{Answer, REASON_MAX, Request};
+use super::subscribers::Subscribers;
+use super::tally::{Slot, Tally};
+use super::views::Views;
+use crate::engine::ban::JailName;
+use crate::engine::subject::Subject;
+use crate::engine::time::Length;
+use crate::engine::warden::BanOrder;
+
+/// The most calls of one connection that may wait at a time.
+pub const CALLS_PER_SENDER: usize = 32;
+/// The most calls of all connections of one user, root excepted, that may wait at a time.
+pub const CALLS_PER_USER: usize = 128;
+
+/// What the objects share.
+#[derive(Debug)]
+pub struct Desk {
+    requests: mpsc::Sender<Request>,
+    /// What properties show.
+    pub views: Views,
+    /// Who wants news.
+    pub subscribers: Arc<Subscribers>,
+    jails: Mutex<BTreeSet<JailName>>,
+    senders: Tally<OwnedUniqueName>,
+    users: Tally<u32>,
+}
+
+/// A caller that was let through. As long as it lives, the call counts as waiting.
+#[derive(Debug)]
+pub struct Caller {
+    /// Its user.
+    pub uid: u32,
+    /// Its connection.
+    pub name: OwnedUniqueName,
+    _slots: (Slot<OwnedUniqueName>, Option<Slot<u32>>),
+}
+
+impl Desk {
+    /// A desk in front of the loop at the other end of `requests`.
+    pub fn new(requests: mpsc::Sender<Request>, jails: &[JailName]) -> Desk {
+        Desk {
+            views: Views::new(requests.clone()),
+            requests,
+            subscribers: Arc::default(),
+            jails: Mutex::new(jails.iter().cloned().collect()),
+            senders: Tally::new(),
+            users: Tally::new(),
+        }
+    }
+
+    /// The jails that have objects.
+    pub fn jails(&self) -> BTreeSet<JailName> {
+        self.jails.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has this jail an object?
+    pub fn has_jail(&self, name: &JailName) -> bool {
+        self.jails.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// From now on these are the jails.
+    pub fn set_jails(&self, jails: &[JailName]) {
+        *self.jails.lock().unwrap_or_else(PoisonError::into_inner) = jails.iter().cloned().collect();
+    }
+
+    /// Lets a call through if its sender has not too many waiting and has `right`.
+    pub async fn admit(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        right: Right,
+        about: &[(&'static str, &str)],
+    ) -> Result<Caller, Refusal> {
+        let caller = self.identify(connection, call).await?;
+        if caller.uid != 0 {
+            polkit::check(connection, call, right, about).await?;
+        }
+        Ok(caller)
+    }
+
+    /// Lets a call through that needs no right, if its sender has not too many waiting.
+    pub async fn identify(&self, connection: &Connection, call: &Header<'_>) -> Result<Caller, Refusal> {
+        let name: OwnedUniqueName =
+            call.sender().ok_or_else(|| Refusal::NotAuthorized("the call has no sender".into()))?.to_owned().into();
+        let busy = || Refusal::LimitsExceeded("too many calls are waiting; wait for answers first".into());
+        let slot = self.senders.take(name.clone(), CALLS_PER_SENDER).ok_or_else(busy)?;
+        let uid = uid_of(connection, &name).await?;
+        let user_slot = if uid == 0 { None } else { Some(self.users.take(uid, CALLS_PER_USER).ok_or_else(busy)?) };
+        Ok(Caller { uid, name, _slots: (slot, user_slot) })
+    }
+
+    /// Asks the loop and waits for its answer.
+    pub async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, Refusal> {
+        let (answer, reply) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| Refusal::stopping())?;
+        reply.await.map_err(|_| Refusal::stopping())
+    }
+
+    /// `Ban` of the manager and of a jail: answers the state's word.
+    pub async fn ban(&self, connection: &Connection, call: &Header<'_>, plea: Plea<'_>) -> Result<String, Refusal> {
+        let mut order = plea.order()?;
+        let subject = order.subject.to_string();
+        let jail = order.jail.clone();
+        let about = [("subject", subject.as_str()), ("jail", jail.as_str())];
+        let caller = self.admit(connection, call, Right::Ban, &about).await?;
+        order.uid = caller.uid;
+        let state = self.ask(|answer| Request::Ban { order, answer }).await??;
+        self.views.expire();
+        Ok(state.word().into())
+    }
+
+    /// `Unban` of the manager and of a jail: answers how many.
+    pub async fn unban(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        subject: &str,
+        jail: Option<JailName>,
+    ) -> Result<u32, Refusal> {
+        let subject = parse_subject(subject)?;
+        let text = subject.to_string();
+        let about = [("subject", text.as_str()), ("jail", jail.as_ref().map_or("", JailName::as_str))];
+        let uid = self.admit(connection, call, Right::Unban, &about).await?;
+        let lifted = self.ask(|answer| Request::Unban { subject, jail, uid: uid.uid, answer }).await??;
+        self.views.expire();
+        Ok(lifted)
+    }
+}
+
+/// A ban as the caller wrote it.
+#[derive(Clone, Debug)]
+pub struct Plea<'a> {
+    /// An address or a prefix.
+    pub subject: &'a str,
+    /// In which jail; `None` is the built-in one.
+    pub jail: Option<JailName>,
+    /// 0 is the jail's own length, `u64::MAX` permanent.
+    pub duration_usec: u64,
+    /// Any text.
+    pub reason: &'a str,
+    /// Even where it would cut this machine off.
+    pub force: bool,
+}
+
+impl Plea<'_> {
+    /// Parsed; nobody's yet.
+    fn order(&self) -> Result<BanOrder, Refusal> {
+        Ok(BanOrder {
+            subject: parse_subject(self.subject)?,
+            jail: self.jail.clone().unwrap_or_else(JailName::manual),
+            length: (self.duration_usec > 0).then(|| Length::from_usec(self.duration_usec)),
+            reason: cut(self.reason, REASON_MAX).into(),
+            force: self.force,
+            uid: u32::MAX,
+        })
+    }
+}
+
+/// A jail's name; the empty one is none.
+pub fn parse_jail(text: &str) -> Result<Option<JailName>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error: crate::engine::ban::JailNameError| Refusal::NoSuchJail(error.to_string()))
+}
+
+/// An address or a prefix.
+pub fn parse_subject(text: &str) -> Result<Subject, Refusal> {
+    text.parse().map_err(|error: crate::engine::subject::SubjectError| Refusal::InvalidSubject(error.to_string()))
+}
+
+/// The start of `text` that is at most `max` bytes long and ends between characters.
+pub fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+async fn uid_of(connection: &Connection, name: &OwnedUniqueName) -> Result<u32, Refusal> {
+    let bus = "org.freedesktop.DBus";
+    let reply =
+        connection.call_method(Some(bus), "/org/freedesktop/DBus", Some(bus), "GetConnectionUnixUser", name).await;
+    let unknown = |error: zbus::Error| {
+        tracing::debug!(%error, %name, "the bus does not say whose connection it is");
+        Refusal::NotAuthorized("the bus does not say who calls".into())
+    };
+    reply.map_err(unknown)?.body().deserialize().map_err(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cut_is_a_start_of_the_text(text in any::<String>(), max in 0usize..40) {
+            let start = cut(&text, max);
+            prop_assert!(text.starts_with(start) && start.len() <= max);
+            prop_assert!(start.len() == text.len() || start.len() + 4 > max);
+        }
+    }
+
+    fn plea(subject: &str) -> Plea<'_> {
+        Plea { subject, jail: None, duration_usec: 0, reason: "", force: false }
+    }
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        let long = "ä".repeat(150);
+        let order = Plea { reason: &long, ..plea("192.0.2.1") }.order().unwrap();
+        assert_eq!(order.reason, "ä".repeat(100));
+        let odd = format!("x{long}");
+        let order = Plea { reason: &odd, ..plea("192.0.2.1") }.order().unwrap();
+        assert_eq!(order.reason.len(), 199);
+    }
+
+    #[test]
+    fn lengths_are_as_the_interface_says() {
+        let length = |usec| Plea { duration_usec: usec, ..plea("192.0.2.1") }.order().unwrap().length;
+        assert_eq!(length(0), None);
+        assert_eq!(length(u64::MAX), Some(Length::Permanent));
+        assert_eq!(length(7), Some(Length::For(std::time::Duration::from_micros(7))));
+    }
+
+    #[test]
+    fn what_is_no_name_names_no_jail() {
+        assert_eq!(parse_jail(""), Ok(None));
+        for bad in ["../x", "a b", "\n", &"x".repeat(100_000)] {
+            let refusal = parse_jail(bad).unwrap_err();
+            assert!(matches!(&refusal, Refusal::NoSuchJail(text) if text.len() < 500), "{refusal}");
+        }
+        let refusal = plea(&"9".repeat(100_000)).order().unwrap_err();
+        assert!(matches!(&refusal, Refusal::InvalidSubject(text) if text.len() < 500), "{refusal}");
+    }
+}

@@ -1,0 +1,148 @@
+//! `org.banish1.Jail`: one object for each jail, its settings and counts readable by everybody.
+
+use std::sync::Arc;
+
+use zbus::message::Header;
+use zbus::{Connection, fdo, interface};
+
+use super::desk::{Desk, Plea};
+use super::refusal::Refusal;
+use super::request::JailView;
+use crate::engine::ban::JailName;
+use crate::engine::time::Length;
+
+/// The properties whose changes are told.
+pub const TOLD: [&str; 10] = [
+    "Filter",
+    "Mode",
+    "JournalMatch",
+    "MaxRetry",
+    "FindTimeUSec",
+    "BanTimeUSec",
+    "Ports",
+    "Enabled",
+    "CurrentlyBanned",
+    "BansTotal",
+];
+
+/// The object.
+#[derive(Debug)]
+pub struct Jail {
+    desk: Arc<Desk>,
+    name: JailName,
+}
+
+impl Jail {
+    /// The object of the jail `name`.
+    pub fn new(desk: Arc<Desk>, name: JailName) -> Jail {
+        Jail { desk, name }
+    }
+
+    async fn show<T>(&self, part: impl FnOnce(&JailView) -> T) -> fdo::Result<T> {
+        let jails = self.desk.views.jails().await?;
+        let gone = || fdo::Error::UnknownObject(format!("jail {} is gone", self.name));
+        jails.get(&self.name).map(part).ok_or_else(gone)
+    }
+}
+
+#[interface(name = "org.banish1.Jail", introspection_docs = false)]
+impl Jail {
+    #[zbus(out_args("state"))]
+    async fn ban(
+        &self,
+        subject: &str,
+        duration_usec: u64,
+        reason: &str,
+        force: bool,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<String, Refusal> {
+        let plea = Plea { subject, jail: Some(self.name.clone()), duration_usec, reason, force };
+        self.desk.ban(connection, &call, plea).await
+    }
+
+    #[zbus(out_args("count"))]
+    async fn unban(
+        &self,
+        subject: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<u32, Refusal> {
+        self.desk.unban(connection, &call, subject, Some(self.name.clone())).await
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    #[zbus(property)]
+    async fn filter(&self) -> fdo::Result<String> {
+        self.show(|view| view.filter.clone()).await
+    }
+
+    #[zbus(property)]
+    async fn mode(&self) -> fdo::Result<String> {
+        self.show(|view| view.mode.clone()).await
+    }
+
+    #[zbus(property)]
+    async fn journal_match(&self) -> fdo::Result<Vec<String>> {
+        self.show(|view| view.journal_match.clone()).await
+    }
+
+    #[zbus(property)]
+    async fn max_retry(&self) -> fdo::Result<u32> {
+        self.show(|view| view.max_retry).await
+    }
+
+    #[zbus(property, name = "FindTimeUSec")]
+    async fn find_time_usec(&self) -> fdo::Result<u64> {
+        self.show(|view| Length::For(view.find_time).usec()).await
+    }
+
+    #[zbus(property, name = "BanTimeUSec")]
+    async fn ban_time_usec(&self) -> fdo::Result<u64> {
+        self.show(|view| view.ban_time.usec()).await
+    }
+
+    #[zbus(property)]
+    async fn ports(&self) -> fdo::Result<Vec<String>> {
+        self.show(|view| view.ports.clone()).await
+    }
+
+    #[zbus(property)]
+    async fn enabled(&self) -> fdo::Result<bool> {
+        self.show(|view| view.enabled).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn currently_failing(&self) -> fdo::Result<u32> {
+        self.show(|view| view.currently_failing).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn failures_total(&self) -> fdo::Result<u64> {
+        self.show(|view| view.failures_total).await
+    }
+
+    #[zbus(property)]
+    async fn currently_banned(&self) -> fdo::Result<u32> {
+        self.show(|view| view.currently_banned).await
+    }
+
+    #[zbus(property)]
+    async fn bans_total(&self) -> fdo::Result<u64> {
+        self.show(|view| view.bans_total).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"), name = "LastFailureUSec")]
+    async fn last_failure_usec(&self) -> fdo::Result<u64> {
+        self.show(|view| view.last_failure.usec()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn packets_dropped(&self) -> fdo::Result<u64> {
+        self.show(|view| view.packets_dropped).await
+    }
+}

@@ -1,0 +1,78 @@
+//! `org.freedesktop.DBus.ObjectManager` over the jails' objects.
+//!
+//! zbus has one of its own, which reads properties while it holds the tree of objects; ours reads them from the loop,
+//! which may be changing that tree, so this one holds nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use zbus::fdo::ManagedObjects;
+use zbus::names::InterfaceName;
+use zbus::object_server::{Interface, SignalEmitter};
+use zbus::{Connection, ObjectPath, OwnedVariant, fdo, interface};
+
+use super::desk::Desk;
+use super::jail::Jail;
+use super::path;
+use crate::engine::ban::JailName;
+
+/// An interface's properties.
+pub type Properties = HashMap<String, OwnedVariant>;
+
+/// The object.
+#[derive(Debug)]
+pub struct Objects {
+    desk: Arc<Desk>,
+}
+
+impl Objects {
+    /// Over the jails that `desk` knows.
+    pub fn new(desk: Arc<Desk>) -> Objects {
+        Objects { desk }
+    }
+}
+
+#[interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false)]
+impl Objects {
+    #[zbus(out_args("object_paths_interfaces_and_properties"))]
+    async fn get_managed_objects(&self, #[zbus(connection)] connection: &Connection) -> fdo::Result<ManagedObjects> {
+        let mut objects = ManagedObjects::new();
+        for name in self.desk.jails() {
+            match of_jail(connection, &name).await {
+                Ok(properties) => {
+                    objects.insert(path::of_jail(&name), HashMap::from([(Jail::name().into(), properties)]));
+                }
+                Err(zbus::Error::InterfaceNotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(objects)
+    }
+
+    #[zbus(signal)]
+    pub(super) async fn interfaces_added(
+        to: &SignalEmitter<'_>,
+        object_path: &ObjectPath<'_>,
+        interfaces_and_properties: BTreeMap<InterfaceName<'_>, Properties>,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn interfaces_removed(
+        to: &SignalEmitter<'_>,
+        object_path: &ObjectPath<'_>,
+        interfaces: &[InterfaceName<'_>],
+    ) -> zbus::Result<()>;
+}
+
+/// The properties of a jail's object, all from one answer of the loop.
+pub async fn of_jail(connection: &Connection, name: &JailName) -> zbus::Result<Properties> {
+    of::<Jail>(connection, &path::of_jail(name)).await
+}
+
+/// The properties of the interface `I` of the object at `path`.
+pub async fn of<I: Interface>(connection: &Connection, path: &ObjectPath<'_>) -> zbus::Result<Properties> {
+    let server = connection.object_server();
+    let object = server.interface::<_, I>(path).await?;
+    let properties = object.get().await.get_all(server, connection, None, object.signal_emitter()).await?;
+    Ok(properties)
+}

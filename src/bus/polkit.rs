@@ -1,0 +1,80 @@
+//! Who may do what: root everything, others what polkit grants; where polkit cannot be asked, root alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use zbus::Connection;
+use zbus::message::{Flags, Header};
+use zbus::proxy::CacheProperties;
+use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
+
+use super::refusal::Refusal;
+
+/// How long polkit may take when nobody is asked for a password.
+const SILENT: Duration = Duration::from_secs(25);
+/// … and when somebody is.
+const INTERACTIVE: Duration = Duration::from_secs(300);
+
+/// What somebody needs the right to: polkit's actions in `dbus/org.banish1.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// See addresses: list bans, subscribe to news.
+    Inspect,
+    /// Ban.
+    Ban,
+    /// Lift bans.
+    Unban,
+    /// Reload the configuration.
+    Manage,
+}
+
+impl Right {
+    /// The action's name.
+    pub fn action(self) -> &'static str {
+        match self {
+            Right::Inspect => "org.banish1.inspect",
+            Right::Ban => "org.banish1.ban",
+            Right::Unban => "org.banish1.unban",
+            Right::Manage => "org.banish1.manage",
+        }
+    }
+}
+
+/// Does polkit grant `right` to the sender of `call`? The user is asked for a password only where the call says that
+/// its sender waits for it. `about` is there for polkit's rules to look at: `action.lookup("jail")`.
+pub async fn check(
+    connection: &Connection,
+    call: &Header<'_>,
+    right: Right,
+    about: &[(&'static str, &str)],
+) -> Result<(), Refusal> {
+    let interactive = call.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let (flags, patience) = if interactive {
+        (CheckAuthorizationFlags::ALLOW_USER_INTERACTION, INTERACTIVE)
+    } else {
+        (CheckAuthorizationFlags::empty(), SILENT)
+    };
+    let details: HashMap<&str, &str> = about.iter().copied().collect();
+    let action = right.action();
+    let unanswered = |error: zbus::Error| {
+        tracing::debug!(%error, action, "polkit does not answer");
+        Refusal::NotAuthorized(format!("{action}: polkit does not answer, so only root may"))
+    };
+    let subject = Subject::new_for_message_header(call)
+        .map_err(|_| Refusal::NotAuthorized(format!("{action}: the call has no sender")))?;
+    let asked = async {
+        let authority = AuthorityProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
+        authority.check_authorization(&subject, action, &details, flags, "").await
+    };
+    let result = tokio::time::timeout(patience, asked)
+        .await
+        .map_err(|_| unanswered(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))?
+        .map_err(unanswered)?;
+    if result.is_authorized {
+        Ok(())
+    } else if result.is_challenge {
+        Err(Refusal::NotAuthorized(format!("{action}: needs authentication, and nobody could be asked")))
+    } else {
+        Err(Refusal::NotAuthorized(format!("{action}: not permitted")))
+    }
+}

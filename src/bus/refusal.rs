@@ -1,0 +1,83 @@
+//! Why a call over the bus was not done: one enum for the side that refuses and the side that reads it.
+
+use std::fmt;
+
+use zbus::DBusError;
+
+/// A refusal, with a sentence for people; on the wire `org.banish1.Error.…`.
+#[derive(Debug, Clone, PartialEq, DBusError)]
+#[zbus(prefix = "org.banish1.Error", impl_display = false)]
+pub enum Refusal {
+    /// Something of D-Bus itself: the daemon is not there, the bus refused, a reply that cannot be read.
+    #[zbus(error)]
+    Bus(zbus::Error),
+    /// Neither an address nor a prefix.
+    InvalidSubject(String),
+    /// No jail of this name is configured.
+    NoSuchJail(String),
+    /// There is no such ban to lift.
+    NotBanned(String),
+    /// The subject is on the jail's allow list.
+    Ignored(String),
+    /// A ban would cut this machine off (its gateway, a resolver, itself), and `force` was not given.
+    Protected(String),
+    /// The caller may not do this.
+    NotAuthorized(String),
+    /// The new configuration has problems: one `file:line:col: …` per line. The old one is still in force.
+    InvalidConfig(String),
+    /// The kernel does not take our table.
+    FirewallUnavailable(String),
+    /// `ListBans` was asked to go on after something that is no row.
+    InvalidPosition(String),
+    /// The caller has too many calls or subscriptions open.
+    LimitsExceeded(String),
+    /// The daemon is stopping and takes no commands any more.
+    Stopping(String),
+}
+
+impl Refusal {
+    /// The refusal of everything once the loop is gone.
+    pub(super) fn stopping() -> Refusal {
+        Refusal::Stopping("banishd is stopping".into())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Bus(error) => error.fmt(f),
+            Refusal::InvalidSubject(text)
+            | Refusal::NoSuchJail(text)
+            | Refusal::NotBanned(text)
+            | Refusal::Ignored(text)
+            | Refusal::Protected(text)
+            | Refusal::NotAuthorized(text)
+            | Refusal::InvalidConfig(text)
+            | Refusal::FirewallUnavailable(text)
+            | Refusal::InvalidPosition(text)
+            | Refusal::LimitsExceeded(text)
+            | Refusal::Stopping(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<Refusal> for zbus::fdo::Error {
+    /// For property getters, which can only fail with the bus's own errors.
+    fn from(refusal: Refusal) -> zbus::fdo::Error {
+        zbus::fdo::Error::Failed(refusal.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_keeps_its_name_over_the_wire() {
+        let refusal = Refusal::NoSuchJail("no jail named \"x\"".into());
+        assert_eq!(DBusError::name(&refusal).as_str(), "org.banish1.Error.NoSuchJail");
+        let call = zbus::Message::method_call("/org/banish1", "GetJail").build(&()).unwrap();
+        let reply = refusal.create_reply(&call.header()).unwrap();
+        assert_eq!(Refusal::from(zbus::Error::from(reply)), refusal);
+    }
+}

@@ -1,0 +1,230 @@
+//! What the bus asks of the deciding loop: every request is already parsed and authorised, and carries its own way back.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::refusal::Refusal;
+use crate::engine::ban::{Ban, JailName, Place};
+use crate::engine::roster::State;
+use crate::engine::subject::Subject;
+use crate::engine::time::{Length, Stamp};
+use crate::engine::warden::BanOrder;
+
+/// Where the answer goes. A caller that is gone does not listen; that is no error.
+pub type Answer<T> = oneshot::Sender<T>;
+
+/// The most bytes of an operator's reason that are kept.
+pub const REASON_MAX: usize = 200;
+
+/// One command or question. The sender has the right to it.
+#[derive(Debug)]
+pub enum Request {
+    /// Ban somebody.
+    Ban {
+        /// What is asked.
+        order: BanOrder,
+        /// How far it got, or why not: `Ignored`, `Protected`, `NoSuchJail`, `FirewallUnavailable`.
+        answer: Answer<Result<State, Refusal>>,
+    },
+    /// Lift the bans of one subject.
+    Unban {
+        /// Whose.
+        subject: Subject,
+        /// In this jail, or in all.
+        jail: Option<JailName>,
+        /// Who asks.
+        uid: u32,
+        /// How many were lifted; `NotBanned` where there was none.
+        answer: Answer<Result<u32, Refusal>>,
+    },
+    /// Lift all bans.
+    UnbanAll {
+        /// Of this jail, or of all.
+        jail: Option<JailName>,
+        /// Who asks.
+        uid: u32,
+        /// How many were lifted; none is no error.
+        answer: Answer<Result<u32, Refusal>>,
+    },
+    /// One page of the bans in force.
+    ListBans {
+        /// Which.
+        page: Page,
+        /// The rows in order of their places; fewer than `limit` only at the end.
+        answer: Answer<Result<Vec<BanRow>, Refusal>>,
+    },
+    /// All jails, for their objects' properties.
+    Jails {
+        /// Every configured jail.
+        answer: Answer<Vec<JailView>>,
+    },
+    /// The manager's properties.
+    Status {
+        /// As it is now.
+        answer: Answer<ManagerView>,
+    },
+    /// Read the configuration anew.
+    Reload {
+        /// Who asks.
+        uid: u32,
+        /// Done, or `InvalidConfig` with all problems.
+        answer: Answer<Result<(), Refusal>>,
+    },
+    /// What is wrong or doubtful with configuration, firewall, journal.
+    Check {
+        /// The findings, worst first; empty when all is well.
+        answer: Answer<Vec<Problem>>,
+    },
+}
+
+/// Which rows of the list of bans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Of one jail, or of all.
+    pub jail: Option<JailName>,
+    /// Only rows whose place is greater than this one, which itself need not be banned any more.
+    pub after: Option<Place>,
+    /// At most so many rows, at least 1.
+    pub limit: usize,
+}
+
+/// A ban in force, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanRow {
+    /// Who, and in which jail: the key that pages are cut by.
+    pub place: Place,
+    /// When it was decided.
+    pub since: Stamp,
+    /// When it ends.
+    pub until: Stamp,
+    /// How many failures were counted.
+    pub count: u32,
+    /// Why, as one line for people.
+    pub cause: String,
+    /// How far it got.
+    pub state: State,
+}
+
+impl BanRow {
+    /// The row of `ban`.
+    pub fn of(ban: &Ban, state: State) -> BanRow {
+        BanRow {
+            place: ban.place.clone(),
+            since: ban.since,
+            until: ban.until,
+            count: ban.failures,
+            cause: ban.cause.to_string(),
+            state,
+        }
+    }
+}
+
+/// What `org.banish1.Manager`'s properties show. Counters count from the daemon's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagerView {
+    /// Bans in force.
+    pub bans_active: u32,
+    /// Bans decided.
+    pub bans_total: u64,
+    /// Failures counted.
+    pub failures_total: u64,
+    /// Entries read from the journal.
+    pub entries_read: u64,
+    /// The time of the last entry read; the epoch before the first.
+    pub last_entry: Stamp,
+    /// Is the journal's end not reached yet?
+    pub catching_up: bool,
+    /// Does the kernel have our table?
+    pub firewall_state: FirewallState,
+}
+
+/// Does the kernel have what we want it to have?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirewallState {
+    /// The table is there and holds every ban.
+    Armed,
+    /// A batch was refused and is tried again.
+    Pending,
+    /// There is no netlink, no right to it, or somebody else owns the table.
+    Unavailable,
+}
+
+impl FirewallState {
+    /// The word for it on the bus: `armed`, `pending`, `unavailable`.
+    pub fn word(self) -> &'static str {
+        match self {
+            FirewallState::Armed => "armed",
+            FirewallState::Pending => "pending",
+            FirewallState::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What an `org.banish1.Jail`'s properties show. Counters count from the daemon's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JailView {
+    /// Its name.
+    pub name: JailName,
+    /// Its filter's name.
+    pub filter: String,
+    /// The filter's mode.
+    pub mode: String,
+    /// The filter's matches, one line per OR-branch.
+    pub journal_match: Vec<String>,
+    /// So many failures ban.
+    pub max_retry: u32,
+    /// … when they lie within this time.
+    pub find_time: Duration,
+    /// For how long.
+    pub ban_time: Length,
+    /// Names, numbers and ranges; empty for all ports.
+    pub ports: Vec<String>,
+    /// Does it decide?
+    pub enabled: bool,
+    /// Subjects with failures in the window.
+    pub currently_failing: u32,
+    /// Failures counted.
+    pub failures_total: u64,
+    /// Bans in force.
+    pub currently_banned: u32,
+    /// Bans decided.
+    pub bans_total: u64,
+    /// The time of the last failure; the epoch before the first.
+    pub last_failure: Stamp,
+    /// Packets that its rules have dropped or rejected.
+    pub packets_dropped: u64,
+}
+
+/// One finding of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The jail it is about, if it is about one.
+    pub jail: Option<JailName>,
+    /// A sentence.
+    pub text: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something does not work.
+    Error,
+    /// Something works, but likely not as meant.
+    Warning,
+    /// Good to know.
+    Notice,
+}
+
+impl Severity {
+    /// The word for it on the bus: `error`, `warning`, `notice`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Notice => "notice",
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The configuration as validated types: no string of a file is left in them that still could be wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::ban::JailName;
+use crate::engine::filter::{Definition, Filter};
+use crate::engine::jail::Rules;
+use crate::engine::jail::allow::AllowList;
+use crate::engine::jail::scope::Scope;
+use crate::engine::time::Length;
+
+/// Everything that the configuration says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// All jails that are whole, the disabled ones among them, in the order of their names.
+    pub jails: Vec<Jail>,
+    /// What concerns the nftables table as a whole.
+    pub firewall: FirewallSettings,
+    /// `[default] bantime`: for how long a ban by hand is where it does not say.
+    pub bantime: Length,
+    /// How long the ledger remembers what is over.
+    pub history: Duration,
+    /// How far back a start reads the journal where no snapshot says what was counted.
+    pub replay_max: Duration,
+    /// Are this machine's own addresses left alone, where a jail does not say otherwise?
+    pub ignoreself: bool,
+    /// `[default] ignoreip`: who is left alone by all jails and let through by the firewall before it looks at bans.
+    pub allow: AllowList,
+}
+
+/// One jail.
+#[derive(Clone, Debug)]
+pub struct Jail {
+    /// Its name; no two names differ in case alone, and none is `manual`.
+    pub name: JailName,
+    /// Is it to run?
+    pub enabled: bool,
+    /// How it counts and bans; the allow list is [`Settings::allow`] and [`Jail::allow_extra`] together.
+    pub rules: Rules,
+    /// Which packets a ban stops.
+    pub scope: Scope,
+    /// The name of its filter: of the file in `filter.d` without `.toml`.
+    pub filter_name: String,
+    /// The filter's mode, `normal` for the filter alone.
+    pub mode: String,
+    /// What the filter was made of, mode and the jail's own `journalmatch` included: equal where nothing must be fed anew.
+    pub definition: Arc<Definition>,
+    /// The filter; jails of the same filter and mode share one.
+    pub filter: Arc<Filter>,
+    /// Which entries are asked for, in journalctl's notation; one line for each alternative.
+    pub journalmatch: Vec<String>,
+    /// The jail's own `ignoreip`.
+    pub allow_extra: AllowList,
+    /// Are this machine's own addresses left alone by this jail?
+    pub ignoreself: bool,
+}
+
+/// `[firewall]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirewallSettings {
+    /// What becomes of a banned host's replies to connections that this machine made.
+    pub replies: Replies,
+    /// Whose packets are looked at.
+    pub scope: Traffic,
+    /// The interfaces whose packets are looked at; empty for all. Each a valid interface name.
+    pub interfaces: Vec<String>,
+    /// Does the table belong to the daemon alone, so that nobody else can change it?
+    pub owner: bool,
+}
+
+/// What becomes of a banned host's replies to connections that this machine made, in jails of all ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replies {
+    /// They pass.
+    Accept,
+    /// They are dropped too.
+    Drop,
+}
+
+/// Whose packets the firewall looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Packets to this machine and packets that it forwards, to containers for instance.
+    All,
+    /// Packets to this machine alone.
+    Local,
+}

@@ -1,0 +1,92 @@
+//! One filter by itself, whether a jail uses it or not: for trying it out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::filters::Filters;
+use super::layers::{self, Layout};
+use super::merged::{Merged, excerpt};
+use super::problem::{Problem, Severity, sorted};
+use super::source::Nothing;
+use super::words::nearest;
+use crate::engine::filter::{Definition, Filter};
+
+/// The outcome of reading one filter.
+#[derive(Clone, Debug)]
+pub struct LoadedFilter {
+    /// The file that it stands in, if there is one.
+    pub file: Option<PathBuf>,
+    /// What it was made of and the filter itself; `None` where something is wrong with it.
+    pub filter: Option<(Arc<Definition>, Arc<Filter>)>,
+    /// Everything that is wrong or doubtful, in the order of lines.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the filter called `name` in `mode` (`normal` for the filter alone).
+pub fn load_filter(layout: &Layout, name: &str, mode: &str) -> LoadedFilter {
+    let mut problems = Vec::new();
+    let files = layers::files(layout, &mut problems);
+    if let Some(path) = files.filters.get(name) {
+        return load_filter_file(path, mode);
+    }
+    let known: Vec<&str> = files.filters.keys().map(String::as_str).collect();
+    let meant = nearest(name, &known).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    let text = format!("no filter {} in filter.d{meant}", excerpt(name));
+    problems.push(Problem { severity: Severity::Error, place: None, key: String::new(), jail: None, text });
+    LoadedFilter { file: None, filter: None, problems: sorted(problems) }
+}
+
+/// Reads the filter that stands in `path`, in `mode`.
+pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
+    let mut problems = Vec::new();
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let whole = super::fragment(path, &mut problems).filter(|(_, whole)| *whole);
+    let tree = whole.map(|(fragment, _)| Merged::of(&["filter", &name], Nothing, vec![fragment]));
+    let path = path.to_path_buf();
+    let mut filters = Filters::read([(&name, &path, tree.as_ref())], &mut problems);
+    let used = filters.named(&name, mode, &mut problems);
+    problems.extend(filters.warning(&name));
+    let filter = used.map(|used| (used.definition, used.filter));
+    LoadedFilter { filter, problems: sorted(problems), file: Some(path) }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+mod tests {
+    use super::*;
+
+    const FILTER: &str = "journalmatch = ['_SYSTEMD_UNIT=x.service']\nfailregex = ['^no <ADDR>$']\n\
+                          [mode.more]\nfailregex = ['^never <ADDR>$']\n";
+
+    fn directory() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("filter.d")).unwrap();
+        std::fs::write(directory.path().join("filter.d/x.toml"), FILTER).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_filter_is_found_by_name_and_by_file() {
+        let directory = directory();
+        let layout = Layout::Directory(directory.path().into());
+        let by_name = load_filter(&layout, "x", "more");
+        let by_file = load_filter_file(&directory.path().join("filter.d/x.toml"), "more");
+        for loaded in [by_name, by_file] {
+            assert_eq!(loaded.problems, []);
+            assert_eq!(loaded.filter.map(|(definition, _)| definition.failregex.len()), Some(2));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let directory = directory();
+        let layout = Layout::Directory(directory.path().into());
+        let texts = |loaded: LoadedFilter| {
+            assert!(loaded.filter.is_none());
+            loaded.problems.into_iter().map(|problem| problem.text).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(load_filter(&layout, "y", "normal")).len(), 1);
+        assert_eq!(texts(load_filter(&layout, "x", "most")), ["has no mode \"most\", only \"normal\" or \"more\""]);
+        assert_eq!(texts(load_filter_file(Path::new("/nonexistent.toml"), "normal")).len(), 1);
+    }
+}

@@ -1,0 +1,210 @@
+//! A filter file: its lists and modes, made into definitions, and the way back from a definition's part to its place.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Map};
+use figment::{Metadata, Profile, Provider};
+
+use super::common::kept;
+use super::merged::{Item, Table};
+use super::problem::{Place, Problem, Severity};
+use super::words::{FILTERS, about_unknown};
+use crate::engine::entry::Field;
+use crate::engine::filter::{Definition, Fault, FieldRule, Part, Trust};
+
+/// The mode that every filter has: what stands outside of its `[mode.…]` tables.
+pub(super) const NORMAL: &str = "normal";
+
+const KEYS: [&str; 10] = [
+    "description",
+    "journalmatch",
+    "trust",
+    "session",
+    "prefregex",
+    "failregex",
+    "ignoreregex",
+    "address",
+    "field",
+    "mode",
+];
+const MODE_KEYS: [&str; 5] = ["description", "journalmatch", "failregex", "ignoreregex", "field"];
+const FIELD_KEYS: [&str; 2] = ["name", "failregex"];
+const TRUST: [(&str, Trust); 2] = [("attested", Trust::Attested), ("claimed", Trust::Claimed)];
+
+/// One filter file.
+pub(super) struct Source<'a> {
+    file: PathBuf,
+    pub(super) whole: Item<'a>,
+    /// Is something wrong already before it is compiled?
+    pub(super) broken: bool,
+    pub(super) trust: Trust,
+    session: Option<(Field, Item<'a>)>,
+    address: Option<(Field, Item<'a>)>,
+    prefregex: Option<Item<'a>>,
+    base: Lists<'a>,
+    modes: BTreeMap<String, Lists<'a>>,
+}
+
+/// What a filter and each of its modes may list; every item is a string.
+#[derive(Clone, Default)]
+pub(super) struct Lists<'a> {
+    pub(super) journalmatch: Vec<Item<'a>>,
+    failregex: Vec<Item<'a>>,
+    ignoreregex: Vec<Item<'a>>,
+    fields: Vec<(Field, Item<'a>, Vec<Item<'a>>)>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn read(file: &Path, whole: &Item<'a>, problems: &mut Vec<Problem>) -> Option<Source<'a>> {
+        let before = problems.len();
+        let table = kept(whole.table(), problems)?;
+        refuse_unknown(&table, &KEYS, problems);
+        if let Some(description) = table.at("description") {
+            kept(description.text(), problems);
+        }
+        let trust = table.at("trust").and_then(|item| kept(item.word(&TRUST), problems)).unwrap_or_default();
+        let mut named = |key| {
+            let item = table.at(key)?;
+            Some((kept(field(&item), problems)?, item))
+        };
+        let (session, address) = (named("session"), named("address"));
+        let prefregex = table.at("prefregex").filter(|item| kept(item.text(), problems).is_some());
+        let base = Lists::read(&table, problems);
+        let mut modes = BTreeMap::new();
+        if let Some(given) = table.at("mode").and_then(|item| kept(item.table(), problems)) {
+            for item in given.items() {
+                let Some(mode) = kept(item.table(), problems) else { continue };
+                if item.name() == NORMAL {
+                    problems.push(item.key_error("is the mode without additions: its keys stand outside of all modes"));
+                }
+                refuse_unknown(&mode, &MODE_KEYS, problems);
+                modes.insert(item.name().to_owned(), Lists::read(&mode, problems));
+            }
+        }
+        let broken = problems[before..].iter().any(|problem| problem.severity == Severity::Error);
+        let file = file.to_path_buf();
+        Some(Source { file, whole: whole.clone(), broken, trust, session, address, prefregex, base, modes })
+    }
+
+    pub(super) fn has_mode(&self, mode: &str) -> bool {
+        mode == NORMAL || self.modes.contains_key(mode)
+    }
+
+    pub(super) fn mode_names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(NORMAL).chain(self.modes.keys().map(String::as_str))
+    }
+
+    pub(super) fn in_mode(&self, mode: &str) -> Lists<'a> {
+        let mut lists = self.base.clone();
+        if let Some(more) = self.modes.get(mode).cloned() {
+            lists.journalmatch.extend(more.journalmatch);
+            lists.failregex.extend(more.failregex);
+            lists.ignoreregex.extend(more.ignoreregex);
+            lists.fields.extend(more.fields);
+        }
+        lists
+    }
+
+    pub(super) fn definition(&self, name: &str, lists: &Lists<'a>) -> Definition {
+        let name_of = |named: &Option<(Field, Item<'a>)>| named.as_ref().map(|(field, _)| field.clone());
+        let rule = |(field, _, patterns): &(Field, Item<'a>, Vec<Item<'a>>)| FieldRule {
+            field: field.clone(),
+            failregex: texts(patterns),
+        };
+        Definition {
+            name: name.to_owned(),
+            journalmatch: texts(&lists.journalmatch),
+            trust: self.trust,
+            session: name_of(&self.session),
+            prefregex: self.prefregex.as_ref().and_then(|item| item.text().ok()).map(str::to_owned),
+            failregex: texts(&lists.failregex),
+            ignoreregex: texts(&lists.ignoreregex),
+            address: name_of(&self.address),
+            fields: lists.fields.iter().map(rule).collect(),
+        }
+    }
+
+    /// What the configuration says at `part` of a definition made from `lists`.
+    pub(super) fn at<'b>(&'b self, lists: &'b Lists<'a>, part: Part) -> &'b Item<'a> {
+        let item = match part {
+            Part::Journalmatch(at) => lists.journalmatch.get(at),
+            Part::Failregex(at) => lists.failregex.get(at),
+            Part::Ignoreregex(at) => lists.ignoreregex.get(at),
+            Part::Field(at, None) => lists.fields.get(at).map(|(_, rule, _)| rule),
+            Part::Field(at, Some(pattern)) => lists.fields.get(at).and_then(|(_, _, patterns)| patterns.get(pattern)),
+            Part::Prefregex => self.prefregex.as_ref(),
+            Part::Session => self.session.as_ref().map(|(_, item)| item),
+            Part::Address => self.address.as_ref().map(|(_, item)| item),
+            Part::Whole => None,
+        };
+        item.unwrap_or(&self.whole)
+    }
+
+    pub(super) fn problem(&self, lists: &Lists<'a>, fault: &Fault) -> Problem {
+        let item = self.at(lists, fault.at);
+        let (Some(offset), Ok(text)) = (fault.offset, item.text()) else {
+            return item.place().map_or_else(|| self.about(&fault.reason), |_| item.error(&fault.reason));
+        };
+        match item.place_within(offset) {
+            Some(place) => item.problem(Severity::Error, Some(place), &fault.reason),
+            None => {
+                let before = text.get(..offset).map_or(0, |before| before.chars().count());
+                item.error(format!("{} (at character {} of the string)", fault.reason, before + 1))
+            }
+        }
+    }
+
+    pub(super) fn about(&self, text: impl Into<String>) -> Problem {
+        self.whole.problem(Severity::Error, Some(Place::whole(&self.file)), text)
+    }
+}
+
+impl<'a> Lists<'a> {
+    fn read(table: &Table<'a>, problems: &mut Vec<Problem>) -> Lists<'a> {
+        let mut list = |key| table.at(key).map(|item| strings(&item, problems)).unwrap_or_default();
+        let (journalmatch, failregex, ignoreregex) = (list("journalmatch"), list("failregex"), list("ignoreregex"));
+        let rules = table.at("field").map(|item| item.list()).unwrap_or_default();
+        let fields = rules.into_iter().filter_map(|rule| {
+            let table = kept(rule.table(), problems)?;
+            refuse_unknown(&table, &FIELD_KEYS, problems);
+            let patterns = table.at("failregex").map(|item| strings(&item, problems)).unwrap_or_default();
+            let name = table.at("name").ok_or_else(|| rule.error("needs a name: the field to look at"));
+            let field = name.and_then(|name| field(&name));
+            Some((kept(field, problems)?, rule, patterns))
+        });
+        let fields = fields.collect();
+        Lists { journalmatch, failregex, ignoreregex, fields }
+    }
+}
+
+/// A filter has nothing built in.
+pub(super) struct Nothing;
+
+impl Provider for Nothing {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("nothing")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Map::new())
+    }
+}
+
+fn refuse_unknown(table: &Table<'_>, known: &[&str], problems: &mut Vec<Problem>) {
+    let unknown = table.items().filter(|item| !known.contains(&item.name()));
+    problems.extend(unknown.map(|item| item.key_error(about_unknown(item.name(), known, FILTERS))));
+}
+
+/// The items of a list that are strings.
+pub(super) fn strings<'a>(item: &Item<'a>, problems: &mut Vec<Problem>) -> Vec<Item<'a>> {
+    item.list().into_iter().filter(|item| kept(item.text(), problems).is_some()).collect()
+}
+
+fn texts(items: &[Item<'_>]) -> Vec<String> {
+    items.iter().filter_map(|item| item.text().ok()).map(str::to_owned).collect()
+}
+
+fn field(item: &Item<'_>) -> Result<Field, Problem> {
+    item.text()?.parse().map_err(|error| item.error(format!("{error}")))
+}

@@ -1,0 +1,100 @@
+//! Keys that are none of ours: what was meant, and what became of fail2ban's.
+
+/// Keys that somebody may look for in a place, and what to say about them there.
+pub(super) type Elsewhere = [(&'static [&'static str], &'static str)];
+
+/// What to say about `key`, which is none of `known`.
+pub(super) fn about_unknown(key: &str, known: &[&str], elsewhere: &Elsewhere) -> String {
+    if let Some((_, text)) = elsewhere.iter().find(|(keys, _)| keys.contains(&key)) {
+        return (*text).into();
+    }
+    match nearest(key, known) {
+        Some(meant) => format!("unknown key; did you mean {meant}?"),
+        None => "unknown key".into(),
+    }
+}
+
+const JOURNAL: &str =
+    "not needed: entries come from the journal with their times; what is read is said by journalmatch";
+const LATER: &str = "not supported by this version";
+
+/// In settings and jails: what fail2ban has there, and what a later manual may speak of.
+pub(super) const SETTINGS: &Elsewhere = &[
+    (&["bantime-increment", "subnet", "recidive", "ignorecommand", "ignorecache", "usedns", "maxmatches"], LATER),
+    (&["logpath", "backend", "logencoding", "logtimezone", "datepattern", "maxlines", "skip_if_nologs"], JOURNAL),
+    (&["failregex", "ignoreregex", "prefregex"], "belongs into the filter's file, filter.d/NAME.toml"),
+    (
+        &["banaction", "banaction_allports", "chain"],
+        "not needed: bans go straight into nftables; action says \"drop\", \"reject\" or \"log\"",
+    ),
+    (&["dbpurgeage"], "here called history"),
+    (&["dbfile", "dbmaxmatches", "loglevel", "logtarget", "socket", "pidfile"], "has no counterpart here"),
+    (&["DEFAULT"], "here written [default]"),
+];
+
+/// In filters and their modes.
+pub(super) const FILTERS: &Elsewhere = &[
+    (&["datepattern", "maxlines", "logtype"], JOURNAL),
+    (&["usedns"], LATER),
+    (&["prefregex", "session", "address", "trust"], "belongs to the whole filter: write it before the modes"),
+];
+
+/// The known word that is most like `word`, if one is like enough to be a slip of the pen.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Nobody slips for longer than that, and the comparison costs the product of the lengths.
+    if word.chars().count() > 64 {
+        return None;
+    }
+    let plain = |word: &str| -> Vec<char> { word.to_lowercase().replace('_', "-").chars().collect() };
+    let given = plain(word);
+    let near = known.iter().map(|candidate| (distance(&given, &plain(candidate)), *candidate)).min()?;
+    (near.0 <= 1 + given.len() / 5).then_some(near.1)
+}
+
+/// Damerau's distance, as far as one line needs it: insertions, deletions, replacements and swaps of neighbours.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let same = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_is_recognised() {
+        let known = ["bantime", "findtime", "maxretry", "ipv6-prefix", "ignoreip"];
+        for (given, meant) in [
+            ("maxrety", Some("maxretry")),
+            ("maxrtery", Some("maxretry")),
+            ("max-retry", Some("maxretry")),
+            ("MaxRetry", Some("maxretry")),
+            ("ipv6_prefix", Some("ipv6-prefix")),
+            ("ingoreip", Some("ignoreip")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(given, &known), meant, "{given}");
+        }
+        assert_eq!(nearest(&"x".repeat(1_000_000), &known), None);
+    }
+
+    #[test]
+    fn what_fail2ban_calls_otherwise_is_explained() {
+        assert_eq!(about_unknown("dbpurgeage", &[], SETTINGS), "here called history");
+        assert_eq!(about_unknown("usedns", &["enabled"], SETTINGS), "not supported by this version");
+        assert_eq!(about_unknown("enable", &["enabled"], SETTINGS), "unknown key; did you mean enabled?");
+    }
+}

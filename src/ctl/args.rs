@@ -1,0 +1,276 @@
+//! The command line: what may be written, resolved once into types.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+use crate::bus::BusAddress;
+use crate::config::length;
+use crate::engine::ban::JailName;
+use crate::engine::subject::Subject;
+use crate::engine::time::Length;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "banishctl",
+    version,
+    about = "Ask banishd about its bans, and tell it what to do",
+    long_about = "Shows what banishd, the daemon that bans hosts that fail to log in, counts and bans; bans and lifts \
+                  bans by hand; and tries out its configuration. Without a command it shows the status.",
+    after_help = "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 banishd is not running, 4 not allowed.",
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do; `status` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// Write one JSON object per line, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Leave out the heading and the count below a list
+    #[arg(long, global = true)]
+    pub no_legend: bool,
+    /// Do not pass long output to a pager
+    #[arg(long, global = true)]
+    pub no_pager: bool,
+    /// The bus that banishd is on: "system" or a D-Bus address
+    #[arg(long, global = true, value_name = "ADDRESS", default_value = "system", value_parser = bus_address,
+          hide_default_value = true)]
+    pub bus_address: BusAddress,
+    /// Read the configuration from this directory alone, not from /usr/lib, /run and /etc/banish
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub config: Option<PathBuf>,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show how the daemon is, or how one jail is
+    Status {
+        /// The jail
+        jail: Option<JailName>,
+    },
+    /// List the bans in force
+    List {
+        /// Of this jail alone
+        #[arg(long, short)]
+        jail: Option<JailName>,
+    },
+    /// Ban an address or a prefix
+    Ban(BanArgs),
+    /// Lift the bans of an address or a prefix
+    Unban(UnbanArgs),
+    /// Have the daemon read its configuration anew
+    Reload,
+    /// Show bans as they come and go, until interrupted
+    Monitor {
+        /// Wait so long for a daemon that went away, as in a restart; 0 ends at once
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = length::parse)]
+        wait: std::time::Duration,
+    },
+    /// Take all bans out of the kernel, with or without the daemon
+    ///
+    /// Removes the nftables table "inet banish" and nothing else. Nothing is asked and no daemon is needed. A running
+    /// daemon puts the table back: stop it first.
+    Disarm,
+    /// Ask the daemon what is wrong or doubtful
+    Check,
+    /// Check or show the configuration files
+    Config {
+        /// What of them
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Try a filter on lines or journal entries
+    Test(TestArgs),
+    /// Write the completions of a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual page
+    #[command(hide = true)]
+    Manual,
+}
+
+/// `config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Tell all problems, each with file, line and column; fails where one is an error
+    Check,
+    /// Show every value in force and where it was written
+    Show,
+}
+
+/// `ban …`.
+#[derive(Debug, Args)]
+pub struct BanArgs {
+    /// The address or prefix
+    pub subject: Subject,
+    /// In this jail; without it in "manual", which covers all ports
+    #[arg(long, short)]
+    pub jail: Option<JailName>,
+    /// For so long, such as 10m, 1h or 1d12h, or "permanent"; without it the jail's own length
+    #[arg(long, short, value_name = "TIME", value_parser = ban_length)]
+    pub time: Option<Length>,
+    /// Why: kept with the ban
+    #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// Even if that cuts off this machine or your own ssh connection
+    #[arg(long, short)]
+    pub force: bool,
+}
+
+/// `unban …`.
+#[derive(Debug, Args)]
+#[group(id = "whom", required = true, multiple = false, args = ["subject", "all"])]
+pub struct UnbanArgs {
+    /// The address or prefix, as it was banned
+    pub subject: Option<Subject>,
+    /// Every ban
+    #[arg(long, short)]
+    pub all: bool,
+    /// In this jail; without it in all of them
+    #[arg(long, short)]
+    pub jail: Option<JailName>,
+}
+
+/// `test …`.
+#[derive(Debug, Args)]
+#[group(id = "input", required = true, multiple = false, args = ["line_file", "entries", "lines"])]
+pub struct TestArgs {
+    /// The filter: its name in the configuration, or a file (with a / or ending in .toml)
+    #[arg(long, short, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
+    pub filter: String,
+    /// The filter's mode
+    #[arg(long, short, value_name = "MODE", default_value = "normal")]
+    pub mode: String,
+    /// Try each line of this file ("-" for standard input) as a MESSAGE
+    ///
+    /// A MESSAGE alone says nothing of where it comes from, so journalmatch is left out. Each line is a session of its
+    /// own, unless --one-session is given.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub line_file: Option<PathBuf>,
+    /// Try each entry of this file ("-" for standard input), as journalctl -o json writes it
+    ///
+    /// journalmatch is applied. Use journalctl --all, which does not leave out long fields.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub entries: Option<PathBuf>,
+    /// Take entries from everywhere, whatever journalmatch says
+    #[arg(long, requires = "entries")]
+    pub any_source: bool,
+    /// Take all lines as one session's, in their order
+    #[arg(long, conflicts_with = "entries")]
+    pub one_session: bool,
+    /// Messages to try
+    #[arg(value_name = "LINE")]
+    pub lines: Vec<OsString>,
+}
+
+fn bus_address(text: &str) -> Result<BusAddress, std::convert::Infallible> {
+    Ok(if text == "system" { BusAddress::System } else { BusAddress::Address(text.into()) })
+}
+
+/// A ban's length: the configuration's words for it, but not nothing, which on the bus means the jail's own.
+fn ban_length(text: &str) -> Result<Length, String> {
+    if text == "permanent" {
+        return Ok(Length::Permanent);
+    }
+    let span = length::parse(text).map_err(|error| error.to_string())?;
+    if span.is_zero() {
+        return Err("a ban of no length bans nothing".into());
+    }
+    Ok(Length::For(span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::time::Duration;
+
+    fn parsed(words: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("banishctl").chain(words.iter().copied()))
+    }
+
+    fn ban(words: &[&str]) -> BanArgs {
+        match parsed(words).unwrap().command {
+            Some(Command::Ban(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_nothing_is_named() {
+        assert!(parsed(&[]).unwrap().command.is_none());
+        assert!(parsed(&["--json"]).unwrap().global.json);
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_command() {
+        for words in [["--no-pager", "list"], ["list", "--no-pager"]] {
+            assert!(parsed(&words).unwrap().global.no_pager);
+        }
+        assert_eq!(parsed(&["list"]).unwrap().global.bus_address, BusAddress::System);
+        let at = parsed(&["list", "--bus-address", "unix:path=/x"]).unwrap().global.bus_address;
+        assert_eq!(at, BusAddress::Address("unix:path=/x".into()));
+    }
+
+    #[test]
+    fn a_ban_takes_the_configurations_words_for_time() {
+        assert_eq!(ban(&["ban", "192.0.2.1"]).time, None);
+        assert_eq!(ban(&["ban", "192.0.2.1", "--time", "permanent"]).time, Some(Length::Permanent));
+        let hours = Some(Length::For(Duration::from_secs(5400)));
+        assert_eq!(ban(&["ban", "192.0.2.0/24", "-t", "1h 30min"]).time, hours);
+        for time in ["0", "0s", "-1h", "soon", ""] {
+            assert!(parsed(&["ban", "192.0.2.1", &format!("--time={time}")]).is_err(), "{time}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_subject_and_no_jail_is_wrong_usage() {
+        for words in [
+            &["ban", "example.org"][..],
+            &["ban", "192.0.2.1/24"],
+            &["ban"],
+            &["ban", "192.0.2.1", "--jail", "a b"],
+            &["unban"],
+            &["unban", "192.0.2.1", "--all"],
+            &["status", "../x"],
+        ] {
+            assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_test_has_one_kind_of_input() {
+        for words in [
+            &["test", "--filter", "sshd"][..],
+            &["test", "--filter", "sshd", "--entries", "-", "--line-file", "-"],
+            &["test", "--filter", "sshd", "--entries", "-", "line"],
+            &["test", "line"],
+            &["test", "--filter", "sshd", "--any-source", "line"],
+        ] {
+            assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+        assert!(parsed(&["test", "--filter", "sshd", "a", "b"]).is_ok());
+    }
+}

@@ -1,0 +1,136 @@
+//! The running daemon, over its bus. It is never started by being asked.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use zbus::names::{BusName, InterfaceName};
+use zbus::{Connection, OwnedVariant, fdo};
+
+use super::args::Global;
+use super::ending::{NotRunning, refused};
+use crate::bus::proxy::{ListedBan, ManagerProxy};
+use crate::bus::{NAME, PATH, Refusal};
+use crate::engine::ban::JailName;
+
+/// The right to see addresses.
+pub const INSPECT: &str = "org.banish1.inspect";
+/// The right to ban.
+pub const BAN: &str = "org.banish1.ban";
+/// The right to lift bans.
+pub const UNBAN: &str = "org.banish1.unban";
+/// The right to reload and the like.
+pub const MANAGE: &str = "org.banish1.manage";
+
+/// Somebody may have to type a password meanwhile.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A connection to the daemon.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    connection: Connection,
+    /// Its main object.
+    pub manager: ManagerProxy<'static>,
+}
+
+impl Daemon {
+    /// Reaches it.
+    ///
+    /// # Errors
+    /// No bus, or [`NotRunning`].
+    pub async fn reach(global: &Global) -> Result<Daemon> {
+        let builder = global.bus_address.builder().method_timeout(PATIENCE);
+        let connection = builder.build().await.context("cannot connect to the bus")?;
+        let manager = ManagerProxy::builder(&connection)
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await
+            .context("cannot speak to banishd")?;
+        let daemon = Daemon { connection, manager };
+        if daemon.is_there().await? { Ok(daemon) } else { Err(NotRunning.into()) }
+    }
+
+    /// Does it own its name?
+    ///
+    /// # Errors
+    /// Where the bus does not answer.
+    pub async fn is_there(&self) -> Result<bool> {
+        let bus = fdo::DBusProxy::new(&self.connection).await.context("cannot speak to the bus")?;
+        bus.name_has_owner(BusName::try_from(NAME)?).await.context("cannot speak to the bus")
+    }
+
+    /// The manager's properties.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn properties(&self) -> Result<Properties> {
+        self.properties_of(PATH, "org.banish1.Manager").await
+    }
+
+    /// The properties of one jail.
+    ///
+    /// # Errors
+    /// What the daemon refuses, an unknown jail among it.
+    pub async fn jail(&self, name: &JailName) -> Result<Properties> {
+        let jail = self.manager.get_jail(name.as_str()).await;
+        let jail = jail.map_err(|error| refused(INSPECT, Refusal::from(error)))?;
+        let path = jail.inner().path().to_string();
+        self.properties_of(&path, "org.banish1.Jail").await
+    }
+
+    /// The properties of every jail, in the order of their names.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn jails(&self) -> Result<Vec<Properties>> {
+        let objects = fdo::ObjectManagerProxy::builder(&self.connection).destination(NAME).path(PATH).build().await?;
+        let objects = objects.get_managed_objects().await.map_err(of_the_bus)?;
+        let jail = |interfaces: HashMap<_, _>| interfaces.into_iter().find(|(name, _)| *name == "org.banish1.Jail");
+        let mut jails: Vec<(String, Properties)> = objects
+            .into_iter()
+            .filter_map(|(path, interfaces)| Some((path.to_string(), Properties(jail(interfaces)?.1))))
+            .collect();
+        jails.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(jails.into_iter().map(|(_, properties)| properties).collect())
+    }
+
+    async fn properties_of(&self, path: &str, interface: &'static str) -> Result<Properties> {
+        let proxy = fdo::PropertiesProxy::builder(&self.connection).destination(NAME).path(path).build().await?;
+        let properties = proxy.get_all(InterfaceName::try_from(interface)?).await.map_err(of_the_bus)?;
+        Ok(Properties(properties))
+    }
+
+    /// Gives all bans of `jail`, or of all jails, to `each`, page by page in their order.
+    ///
+    /// # Errors
+    /// What the daemon refuses, and what `each` fails with.
+    pub async fn bans(&self, jail: Option<&JailName>, mut each: impl FnMut(ListedBan) -> Result<()>) -> Result<()> {
+        let jail = jail.map_or("", JailName::as_str);
+        let mut after = String::new();
+        loop {
+            let page = self.manager.list_bans(jail, &after, 0).await.map_err(|refusal| refused(INSPECT, refusal))?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.position();
+            page.into_iter().try_for_each(&mut each)?;
+        }
+    }
+}
+
+fn of_the_bus(error: fdo::Error) -> anyhow::Error {
+    refused(INSPECT, Refusal::from(zbus::Error::from(error)))
+}
+
+/// An object's properties, each taken once.
+#[derive(Debug)]
+pub struct Properties(HashMap<String, OwnedVariant>);
+
+impl Properties {
+    /// The value of the property `name`.
+    ///
+    /// # Errors
+    /// Where the daemon, of another version, does not have it so.
+    pub fn take<T: TryFrom<OwnedVariant>>(&mut self, name: &str) -> Result<T> {
+        let value = self.0.remove(name).and_then(|value| T::try_from(value).ok());
+        value.with_context(|| format!("banishd does not tell {name}: is it of another version than banishctl?"))
+    }
+}

@@ -1,0 +1,339 @@
+//! What follows from decisions, in the order that loses nothing: bans from entries reach the kernel first and the ledger
+//! with their cursor; commands reach the ledger first. Bus and log are told after the commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::report::Record;
+use super::{Daemon, clock};
+use crate::bus;
+use crate::engine::ban::{End, Place};
+use crate::engine::roster::State;
+use crate::engine::warden::Decision;
+use crate::firewall::{self, Change, FirewallError};
+use crate::ledger::{self, Checkpoint, Durability, Moment, Transaction};
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// The kernel: the decision is in the journal and would be made again.
+    Kernel,
+    /// The ledger, down to the disk: the decision is a command and is written nowhere else.
+    Ledger,
+}
+
+/// The longest pause between two tries at what the kernel or the ledger refused.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Something that failed and is tried again, ever less often.
+#[derive(Debug, Default)]
+pub struct Retry {
+    at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Retry {
+    /// It failed: when to try again.
+    pub fn failed(&mut self, now: Instant) {
+        self.pause = (self.pause * 2).clamp(Duration::from_millis(250), LONGEST_PAUSE);
+        self.at = Some(now + self.pause);
+    }
+
+    /// It worked.
+    pub fn worked(&mut self) {
+        *self = Retry::default();
+    }
+
+    /// When it is to be tried again; `None` while nothing is wrong.
+    pub fn at(&self) -> Option<Instant> {
+        self.at
+    }
+}
+
+impl Daemon {
+    /// Carries out `decisions` and, with them, moves the checkpoint to where the reader is.
+    pub(super) async fn carry_out(&mut self, decisions: Vec<Decision>, first: First) {
+        if let Some(printer) = &mut self.printer {
+            for decision in &decisions {
+                if printer.decision(decision).is_err() {
+                    self.stop = true;
+                }
+            }
+            return;
+        }
+        let mut transaction = self.transaction(&decisions);
+        transaction.checkpoints.extend(self.checkpoint());
+        match first {
+            First::Kernel => {
+                self.enforce(&decisions).await;
+                self.commit(transaction, Durability::Entries).await;
+            }
+            First::Ledger => {
+                self.commit(transaction, Durability::Command).await;
+                self.enforce(&decisions).await;
+            }
+        }
+        self.tell(&decisions);
+        self.untold_status = true;
+    }
+
+    /// What the ledger keeps of `decisions`.
+    fn transaction(&self, decisions: &[Decision]) -> Transaction {
+        let mut transaction = Transaction::default();
+        for decision in decisions {
+            let place = match decision {
+                Decision::Ban(ban) => {
+                    transaction.begin(ban.clone());
+                    &ban.place
+                }
+                Decision::Past(ban) => {
+                    transaction.begin(ban.clone());
+                    transaction.end(ban, ban.until, End::Expired);
+                    &ban.place
+                }
+                Decision::Report(ban) => &ban.place,
+                Decision::End { ban, end, at } => {
+                    transaction.end(ban, *at, *end);
+                    &ban.place
+                }
+            };
+            if let Some(stamp) = self.warden.counted_from(place) {
+                transaction.count_from(place.clone(), stamp);
+            }
+        }
+        transaction
+    }
+
+    /// Where the reader is, if that is further than the ledger knows.
+    pub(super) fn checkpoint(&mut self) -> Option<Checkpoint> {
+        let reached = self.progress.reached.take()?;
+        self.progress.written = Some(Instant::now());
+        Some(Checkpoint { source: self.source_name.clone(), cursor: reached.cursor, stamp: reached.stamp })
+    }
+
+    /// Brings `decisions` into the kernel. What it refuses stays pending and is tried again.
+    async fn enforce(&mut self, decisions: &[Decision]) {
+        // Of one place only the last word counts.
+        let mut changes: BTreeMap<&Place, Change> = BTreeMap::new();
+        for decision in decisions {
+            match decision {
+                Decision::Ban(ban) => {
+                    changes.insert(&ban.place, Change::Add(ban.into()));
+                }
+                Decision::End { ban, end, .. } if *end != End::Expired => {
+                    changes.insert(&ban.place, Change::Remove(ban.place.clone()));
+                }
+                Decision::End { .. } | Decision::Past(_) | Decision::Report(_) => {}
+            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let changes: Vec<Change> = changes.into_values().collect();
+        self.apply(changes).await;
+    }
+
+    /// Sends changes to the kernel and notes for each how it went. What is refused does not keep the others back.
+    pub(super) async fn apply(&mut self, mut changes: Vec<Change>) {
+        let Some(firewall) = self.firewall.clone() else { return };
+        while !changes.is_empty() {
+            let (refused, rest) = match firewall.apply(changes.clone(), clock::now()).await {
+                Ok(()) => (Vec::new(), Vec::new()),
+                Err(error) => {
+                    self.firewall_failed(&error);
+                    at_fault(&error, changes.len())
+                }
+            };
+            let mut later = Vec::with_capacity(rest.len());
+            for (at, change) in changes.into_iter().enumerate() {
+                if refused.binary_search(&at).is_ok() {
+                    self.owed.insert(change.place().clone());
+                } else if rest.binary_search(&at).is_ok() {
+                    later.push(change);
+                } else {
+                    self.owed.remove(change.place());
+                    self.mark(&[change.place().clone()], State::Pending, self.taken());
+                }
+            }
+            changes = later;
+        }
+        if self.owed.is_empty() && !self.rebuild_owed {
+            self.firewall_worked();
+        }
+    }
+
+    /// The state of a ban that the kernel has taken.
+    fn taken(&self) -> State {
+        if self.ledger_retry.at().is_some() { State::Unsaved } else { State::Banned }
+    }
+
+    /// Notes that the kernel refused something, and tells it once.
+    pub(super) fn firewall_failed(&mut self, error: &FirewallError) {
+        if self.kernel_retry.at().is_none() {
+            self.log.tell(Record::FirewallRefused { error: chain(error) });
+        }
+        self.kernel_retry.failed(Instant::now());
+        self.untold_status = true;
+    }
+
+    /// Notes that the kernel has all it should have.
+    pub(super) fn firewall_worked(&mut self) {
+        if self.kernel_retry.at().is_some() {
+            self.log.tell(Record::FirewallRecovered);
+            self.untold_status = true;
+        }
+        self.kernel_retry.worked();
+    }
+
+    /// Tries again what the kernel refused: the whole table where that failed, else the changes that are owed.
+    pub(super) async fn enforce_again(&mut self) {
+        if self.rebuild_owed {
+            self.rebuild("table missing").await;
+            return;
+        }
+        let changes: Vec<Change> = self
+            .owed
+            .iter()
+            .map(|place| match self.warden.roster().at(place) {
+                Some(held) => Change::Add((&held.ban).into()),
+                None => Change::Remove(place.clone()),
+            })
+            .collect();
+        self.apply(changes).await;
+    }
+
+    /// Puts table, rules and all bans back in one transaction.
+    pub(super) async fn rebuild(&mut self, change: &str) {
+        let Some(firewall) = self.firewall.clone() else { return };
+        let elements = self.elements();
+        let bans = elements.len();
+        match firewall.rebuild(super::plan::policy(&self.settings, &self.spared), elements, clock::now()).await {
+            Ok(()) => {
+                self.rebuild_owed = false;
+                self.owed.clear();
+                let all: Vec<Place> = self.warden.roster().iter().map(|held| held.ban.place.clone()).collect();
+                self.mark(&all, State::Pending, self.taken());
+                self.firewall_worked();
+                self.log.tell(Record::FirewallRestored { change: change.to_owned(), bans });
+            }
+            Err(error) => {
+                self.rebuild_owed = true;
+                self.firewall_failed(&error);
+            }
+        }
+    }
+
+    /// The bans in force as the kernel is to hold them.
+    pub(super) fn elements(&self) -> Vec<firewall::Element> {
+        self.warden.roster().iter().map(|held| (&held.ban).into()).collect()
+    }
+
+    /// Writes `transaction` and whatever could not be written before it.
+    pub(super) async fn commit(&mut self, transaction: Transaction, durability: Durability) {
+        let Some(ledger) = self.ledger.clone() else { return };
+        let mut all = std::mem::take(&mut self.unwritten);
+        all.absorb(transaction);
+        if all.is_empty() {
+            return;
+        }
+        let begun: Vec<Place> = all.changes.iter().filter_map(begun).cloned().collect();
+        let all = Arc::new(all);
+        match ledger.commit(Arc::clone(&all), durability).await {
+            Ok(()) => {
+                if self.ledger_retry.at().is_some() {
+                    self.log.tell(Record::LedgerRecovered);
+                    self.untold_status = true;
+                }
+                self.mark(&begun, State::Unsaved, State::Banned);
+                self.ledger_retry.worked();
+            }
+            Err(error) => {
+                if self.ledger_retry.at().is_none() {
+                    self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
+                }
+                self.ledger_retry.failed(Instant::now());
+                self.mark(&begun, State::Banned, State::Unsaved);
+                self.unwritten = Arc::unwrap_or_clone(all);
+                self.untold_status = true;
+            }
+        }
+    }
+
+    /// Moves those of `places` that are in one state to another.
+    fn mark(&mut self, places: &[Place], from: State, to: State) {
+        for place in places {
+            if self.warden.roster().at(place).is_some_and(|held| held.state == from) {
+                self.warden.mark(place, to);
+            }
+        }
+    }
+
+    /// Tells bus and log what was decided.
+    fn tell(&mut self, decisions: &[Decision]) {
+        for decision in decisions {
+            match decision {
+                Decision::Ban(ban) => {
+                    self.announce(bus::News::Banned(ban));
+                    self.log.tell(Record::Banned(ban.clone()));
+                    self.unwritten.announced(ban, Moment::Begun);
+                }
+                Decision::Past(ban) => {
+                    self.log.tell(Record::TooLate(ban.clone()));
+                    self.unwritten.announced(ban, Moment::Begun);
+                    self.unwritten.announced(ban, Moment::Ended);
+                }
+                Decision::Report(ban) => self.log.tell(Record::WouldBan(ban.clone())),
+                Decision::End { ban, end, .. } => {
+                    self.announce(bus::News::Unbanned { place: &ban.place, end: *end });
+                    self.log.tell(Record::Unbanned { ban: ban.clone(), end: *end });
+                    self.unwritten.announced(ban, Moment::Ended);
+                }
+            }
+        }
+    }
+
+    fn announce(&self, news: bus::News<'_>) {
+        if let Some(bus) = &self.bus {
+            bus.announce(news);
+        }
+    }
+}
+
+/// Of `count` changes, by their numbers in order: which the kernel refuses, and which it has not looked at yet.
+fn at_fault(error: &FirewallError, count: usize) -> (Vec<usize>, Vec<usize>) {
+    match error {
+        FirewallError::Refused(refused) if !refused.which.is_empty() => {
+            let mut which = refused.which.clone();
+            which.sort_unstable();
+            let rest = (refused.applied..count).filter(|at| which.binary_search(at).is_err()).collect();
+            (which, rest)
+        }
+        FirewallError::Refused(refused) => ((refused.applied..count).collect(), Vec::new()),
+        FirewallError::Socket(_) | FirewallError::Owned { .. } | FirewallError::Gone => {
+            ((0..count).collect(), Vec::new())
+        }
+    }
+}
+
+/// Whose ban a change of the ledger begins.
+fn begun(change: &ledger::Change) -> Option<&Place> {
+    match change {
+        ledger::Change::Begun(ban) => Some(&ban.place),
+        _ => None,
+    }
+}
+
+/// An error with all its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,133 @@
+//! What the settings mean for each of the others: the warden's rules, the reader's sieve, the firewall's policy.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::config::{self, Jail, Settings, Traffic};
+use crate::engine::ban::JailName;
+use crate::engine::entry::{Entry, Field, Wanted};
+use crate::engine::filter::{Hit, Sieve};
+use crate::engine::jail::allow::AllowList;
+use crate::engine::jail::scope::Scope;
+use crate::engine::jail::{Action, Rules};
+use crate::engine::subject::Subject;
+use crate::engine::time::Stamp;
+use crate::firewall::{JailPolicy, Policy, Reach, Replies};
+use crate::journal::Examine;
+
+/// The jails that run.
+pub fn enabled(settings: &Settings) -> impl Iterator<Item = &Jail> {
+    settings.jails.iter().filter(|jail| jail.enabled)
+}
+
+/// How each jail counts, the built-in one among them. `own` are this machine's addresses, for the jails that leave
+/// them alone.
+pub fn rules(settings: &Settings, own: &[IpAddr]) -> Vec<(JailName, Rules)> {
+    let own: Vec<Subject> = own.iter().copied().map(Subject::host).collect();
+    let mut all: Vec<(JailName, Rules)> = enabled(settings)
+        .map(|jail| {
+            let mut rules = jail.rules.clone();
+            if jail.ignoreself {
+                let known = rules.allow.subjects().iter();
+                rules.allow = known.chain(&own).copied().collect::<AllowList>();
+            }
+            (jail.name.clone(), rules)
+        })
+        .collect();
+    all.push((JailName::manual(), manual(settings)));
+    all
+}
+
+/// The built-in jail of bans by hand: it has no filter and counts nothing.
+fn manual(settings: &Settings) -> Rules {
+    Rules {
+        maxretry: 1,
+        findtime: Duration::ZERO,
+        bantime: settings.bantime,
+        action: Action::Drop,
+        ipv6_prefix: 128,
+        allow: settings.allow.clone(),
+    }
+}
+
+/// The filters of the jails that run.
+pub fn sieve(settings: &Settings) -> Sieve {
+    Sieve::new(enabled(settings).map(|jail| (jail.name.clone(), jail.filter.clone())).collect())
+}
+
+/// The rules that enforce the jails' bans. `spared` are jails that a mistake left out: nobody knows their ports now, so
+/// the bans that they have stay in force on all of them.
+pub fn policy(settings: &Settings, spared: &BTreeSet<JailName>) -> Policy {
+    let mut jails: Vec<JailPolicy> = enabled(settings)
+        .map(|jail| JailPolicy {
+            jail: jail.name.clone(),
+            scope: jail.scope.clone(),
+            action: jail.rules.action,
+            allow: jail.allow_extra.clone(),
+            lengths: match jail.scope {
+                Scope::Ports(_) => JailPolicy::usual_lengths(jail.rules.ipv6_prefix),
+                // Its sets come with its first ban, and the chain that needs connection tracking with them.
+                Scope::AllPorts => Default::default(),
+            },
+        })
+        .collect();
+    jails.extend(spared.iter().cloned().chain([JailName::manual()]).map(|jail| JailPolicy {
+        jail,
+        scope: Scope::AllPorts,
+        action: Action::Drop,
+        allow: AllowList::default(),
+        lengths: Default::default(),
+    }));
+    Policy {
+        jails,
+        allow: settings.allow.clone(),
+        replies: match settings.firewall.replies {
+            config::Replies::Accept => Replies::Accept,
+            config::Replies::Drop => Replies::Drop,
+        },
+        reach: match settings.firewall.scope {
+            Traffic::All => Reach::All,
+            Traffic::Local => Reach::Local,
+        },
+        interfaces: settings.firewall.interfaces.clone(),
+        owner: settings.firewall.owner,
+    }
+}
+
+/// How far before `from` the journal has to be read so that the windows are full again: the longest findtime, but no
+/// more than `replay-max`.
+pub fn feed_from(settings: &Settings, from: Stamp) -> Stamp {
+    let longest = enabled(settings).map(|jail| jail.rules.findtime).max().unwrap_or_default();
+    from.before(longest.min(settings.replay_max))
+}
+
+/// The sieve as the reader asks it.
+pub struct Sifter {
+    sieve: Sieve,
+    hits: Vec<Hit>,
+}
+
+impl Sifter {
+    /// For one reader.
+    pub fn new(sieve: Sieve) -> Sifter {
+        Sifter { sieve, hits: Vec::new() }
+    }
+}
+
+impl Examine for Sifter {
+    fn wanted(&self) -> &Wanted {
+        self.sieve.wanted()
+    }
+
+    fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>> {
+        self.sieve.terms()
+    }
+
+    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
+        self.sieve.examine(entry, &mut self.hits);
+        for hit in self.hits.drain(..) {
+            sighted(hit.jail, hit.address);
+        }
+    }
+}

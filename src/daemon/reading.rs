@@ -1,0 +1,118 @@
+//! What the reader and the firewall have to say.
+
+use super::effects::First;
+use super::report::Record;
+use super::{Daemon, Reached, clock};
+use crate::engine::ban::Place;
+use crate::firewall::{Change, Notice};
+use crate::journal::{Harvest, News, Phase, Reason};
+
+impl Daemon {
+    /// News of the journal.
+    pub(super) async fn hear(&mut self, news: News) {
+        match news {
+            News::Harvest(harvest) => self.take(harvest).await,
+            News::Fed => {
+                self.progress.feeding = false;
+                let decisions = self.warden.evaluate(clock::now());
+                self.carry_out(decisions, First::Kernel).await;
+            }
+            News::CaughtUp => {
+                self.progress.caught_up = true;
+                self.untold_status = true;
+                self.log.tell(Record::CaughtUp { entries: self.progress.entries });
+                self.settle().await;
+            }
+            News::End => self.stop = true,
+            News::Gap { from, to } => {
+                let seconds = to.unwrap_or_else(clock::now).since(from).as_secs();
+                self.log.tell(Record::JournalGap { seconds });
+            }
+            News::Replaced { at } => self.replaced(at),
+            News::Failed { error } => {
+                self.log.tell(Record::ReaderFailed { error: super::effects::chain(&error) });
+            }
+            News::Reopened { reason } => {
+                let reason = match reason {
+                    Reason::Deaf => "there were entries that it had not heard of",
+                    Reason::Failed => "it can be read again",
+                };
+                self.log.tell(Record::ReaderReopened { reason: reason.into() });
+            }
+        }
+    }
+
+    async fn take(&mut self, harvest: Harvest) {
+        self.progress.entries += harvest.entries;
+        self.progress.stamp = self.progress.stamp.max(harvest.stamp);
+        if let Some(cursor) = harvest.cursor {
+            self.progress.reached = Some(Reached { cursor, stamp: harvest.stamp });
+            self.progress.cursor = Some(cursor);
+        }
+        if harvest.sightings.is_empty() {
+            return;
+        }
+        self.refresh_own_addresses();
+        self.untold_status = true;
+        match harvest.phase {
+            Phase::Feed => self.warden.feed(&harvest.sightings),
+            Phase::Live => {
+                let decisions = self.warden.see(&harvest.sightings, clock::now());
+                if !decisions.is_empty() {
+                    self.carry_out(decisions, First::Kernel).await;
+                }
+            }
+        }
+    }
+
+    /// After catch-up: what was adopted stays, and the kernel is compared with the roster for good.
+    async fn settle(&mut self) {
+        let confirmed = self.warden.confirm();
+        if !confirmed.is_empty() {
+            self.log.tell(Record::Adopted { bans: confirmed.len() });
+            self.carry_out(confirmed, First::Kernel).await;
+        }
+        self.audit().await;
+    }
+
+    /// Makes the kernel's sets equal to the roster.
+    async fn audit(&mut self) {
+        let Some(firewall) = self.firewall.clone() else { return };
+        // Until the journal is read to its end, what only the kernel knows may be a ban that is decided again.
+        match firewall.audit(self.elements(), clock::now(), self.progress.caught_up).await {
+            Ok(_) => {}
+            Err(error) => {
+                self.rebuild_owed = true;
+                self.firewall_failed(&error);
+            }
+        }
+    }
+
+    /// Somebody else changed the kernel's table, or we may have missed that. One rebuild heals all that came together.
+    pub(super) async fn heal(&mut self, notices: Vec<Notice>) {
+        let mut changed = None;
+        let mut overrun = false;
+        for notice in notices {
+            match notice {
+                Notice::Foreign(foreign) => changed = Some(foreign.to_string()),
+                Notice::Overrun => overrun = true,
+                Notice::Lacks(lack) => {
+                    self.log.tell(Record::FirewallLacks { text: lack.to_string() });
+                    self.lacks.insert(lack.to_string());
+                }
+            }
+        }
+        match changed {
+            Some(change) => self.rebuild(&change).await,
+            None if overrun => self.audit().await,
+            None => {}
+        }
+    }
+
+    /// Removes from the kernel what is not ours to keep.
+    pub(super) async fn remove(&mut self, places: Vec<Place>) {
+        if !places.is_empty() {
+            self.apply(places.into_iter().map(Change::Remove).collect()).await;
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What the daemon tells the journal: records with fields and a MESSAGE_ID, sent by a thread of their own.
+//!
+//! Sending to journald blocks while journald is busy. The loop only puts a record into a bounded queue; what does not
+//! fit is counted, and the count is told with the next record that does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::ids;
+use crate::engine::ban::{Ban, End};
+use crate::engine::time::Stamp;
+
+/// How many records wait for journald at the most.
+const QUEUE: usize = 4096;
+
+/// One thing to tell.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// The service is up.
+    Started {
+        /// How many jails are enabled.
+        jails: usize,
+        /// How many bans of an earlier run are in force.
+        bans: usize,
+    },
+    /// The service goes; bans stay.
+    Stopped {
+        /// How many bans stay in the kernel.
+        bans: usize,
+    },
+    /// The journal's past has been read.
+    CaughtUp {
+        /// How many entries were read.
+        entries: u64,
+    },
+    /// A ban began.
+    Banned(Ban),
+    /// A jail that only reports would have banned.
+    WouldBan(Ban),
+    /// A ban that would be over already.
+    TooLate(Ban),
+    /// A ban ended.
+    Unbanned {
+        /// The ban.
+        ban: Ban,
+        /// How it ended.
+        end: End,
+    },
+    /// Bans were found in the kernel that the ledger did not know.
+    Adopted {
+        /// How many.
+        bans: usize,
+    },
+    /// Somebody else changed the table, and it was put back.
+    FirewallRestored {
+        /// What was changed.
+        change: String,
+        /// How many bans were put back.
+        bans: usize,
+    },
+    /// The kernel refused what it was asked.
+    FirewallRefused {
+        /// What it said.
+        error: String,
+    },
+    /// The kernel cannot do something that the configuration asks for.
+    FirewallLacks {
+        /// What, and what is done instead.
+        text: String,
+    },
+    /// The firewall takes bans again.
+    FirewallRecovered,
+    /// Entries were deleted from the journal before they were read.
+    JournalGap {
+        /// From the last entry read to the first one found, in seconds.
+        seconds: u64,
+    },
+    /// The reader was deaf or its journal broken; it was opened again at its cursor.
+    ReaderReopened {
+        /// What was wrong.
+        reason: String,
+    },
+    /// The journal cannot be read.
+    ReaderFailed {
+        /// Why.
+        error: String,
+    },
+    /// Something is wrong with the configuration.
+    ConfigProblem {
+        /// `file:line:col: key: what`.
+        text: String,
+        /// Does it leave a jail out?
+        error: bool,
+    },
+    /// The configuration was read anew.
+    Reloaded {
+        /// How many jails are enabled.
+        jails: usize,
+    },
+    /// The configuration is broken; the running one stays.
+    ReloadRefused {
+        /// Each as `file:line:col: key: what`.
+        problems: Vec<String>,
+    },
+    /// The ledger was damaged and is kept aside.
+    LedgerDamaged {
+        /// Where it is now.
+        aside: PathBuf,
+    },
+    /// The ledger cannot be written; banning goes on from memory.
+    LedgerUnwritable {
+        /// Why.
+        error: String,
+    },
+    /// The ledger is written again.
+    LedgerRecovered,
+    /// The message bus is gone.
+    BusLost {
+        /// Why.
+        error: String,
+    },
+}
+
+/// The sending end of the log thread.
+#[derive(Clone, Debug)]
+pub struct Log {
+    queue: Option<SyncSender<Record>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The log thread; it ends when every [`Log`] is gone.
+#[derive(Debug)]
+pub struct LogThread(Option<JoinHandle<()>>);
+
+impl Log {
+    /// Starts the thread: to journald where there is one, else to standard error.
+    ///
+    /// # Errors
+    /// Where no thread can be made.
+    pub fn start() -> std::io::Result<(Log, LogThread)> {
+        let (queue, records) = sync_channel::<Record>(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
+            let _subscriber = subscribe();
+            for record in records {
+                tell(&record);
+                let lost = lost.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    tracing::warn!(
+                        MESSAGE_ID = ids::RECORDS_DROPPED,
+                        banish.count = lost,
+                        "{lost} records dropped: journald was too slow"
+                    );
+                }
+            }
+        })?;
+        Ok((Log { queue: Some(queue), dropped }, LogThread(Some(thread))))
+    }
+
+    /// A log that tells nobody: a dry run prints its decisions itself.
+    pub fn silent() -> Log {
+        Log { queue: None, dropped: Arc::default() }
+    }
+
+    /// Tells `record`; never waits.
+    pub fn tell(&self, record: Record) {
+        if let Some(queue) = &self.queue
+            && let Err(TrySendError::Full(_)) = queue.try_send(record)
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl LogThread {
+    /// Waits until everything is told; every [`Log`] must be gone before.
+    pub fn finish(mut self) {
+        if let Some(thread) = self.0.take() {
+            // A panic of the log thread has been printed by itself already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// To journald, fields as they are named here; without journald to standard error. For this thread only: what the
+/// libraries trace is not for the journal.
+fn subscribe() -> tracing::subscriber::DefaultGuard {
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some() || std::env::var_os("INVOCATION_ID").is_some();
+    match tracing_journald::layer() {
+        Ok(layer) if under_systemd => {
+            let layer = layer.with_field_prefix(None).with_syslog_identifier("banishd".into());
+            tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
+        }
+        _ => tracing::subscriber::set_default(
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).finish(),
+        ),
+    }
+}
+
+/// `until` for people.
+fn end_of(until: Stamp) -> String {
+    super::clock::show(until)
+}
+
+fn tell(record: &Record) {
+    match record {
+        Record::Started { jails, bans } => {
+            tracing::info!(
+                MESSAGE_ID = ids::STARTED,
+                banish.jails = jails,
+                banish.bans = bans,
+                "started: {jails} jails, {bans} bans in force"
+            );
+        }
+        Record::Stopped { bans } => {
+            tracing::info!(MESSAGE_ID = ids::STOPPED, banish.bans = bans, "stopped: {bans} bans stay in force");
+        }
+        Record::CaughtUp { entries } => {
+            tracing::info!(
+                MESSAGE_ID = ids::CAUGHT_UP,
+                banish.entries = entries,
+                "caught up with the journal after {entries} entries"
+            );
+        }
+        Record::Banned(ban) => tell_ban(ban),
+        Record::WouldBan(ban) => {
+            let (jail, subject) = (&ban.place.jail, &ban.place.subject);
+            tracing::info!(MESSAGE_ID = ids::WOULD_BAN, banish.jail = %jail, banish.subject = %subject, banish.failures = ban.failures, "jail {jail} would ban {subject}: {} failures (it only reports)", ban.failures);
+        }
+        Record::TooLate(ban) => {
+            let (jail, subject) = (&ban.place.jail, &ban.place.subject);
+            tracing::info!(MESSAGE_ID = ids::TOO_LATE, banish.jail = %jail, banish.subject = %subject, banish.until = %end_of(ban.until), banish.until_usec = ban.until.usec(), "jail {jail}: a ban of {subject} would be over since {}", end_of(ban.until));
+        }
+        Record::Unbanned { ban, end } => {
+            let (jail, subject) = (&ban.place.jail, &ban.place.subject);
+            let uid = match end {
+                End::Operator { uid } => Some(*uid),
+                _ => None,
+            };
+            tracing::info!(MESSAGE_ID = ids::UNBANNED, banish.jail = %jail, banish.subject = %subject, banish.cause = end.word(), banish.uid = uid, "unbanned {subject} in jail {jail} ({})", end.word());
+        }
+        Record::Adopted { bans } => {
+            tracing::warn!(
+                MESSAGE_ID = ids::ADOPTED,
+                banish.count = bans,
+                "adopted {bans} bans from the kernel that the ledger did not know"
+            );
+        }
+        Record::FirewallRestored { change, bans } => {
+            tracing::warn!(MESSAGE_ID = ids::FIREWALL_REBUILT, banish.change = %change, banish.count = bans, "somebody changed table inet banish ({change}); put back with {bans} bans");
+        }
+        Record::FirewallRefused { error } => {
+            tracing::error!(MESSAGE_ID = ids::FIREWALL_REFUSED, banish.error = %error, "the kernel refuses a change: {error}");
+        }
+        Record::FirewallLacks { text } => {
+            tracing::warn!(MESSAGE_ID = ids::FIREWALL_LACKS, "{text}");
+        }
+        Record::FirewallRecovered => {
+            tracing::info!(MESSAGE_ID = ids::FIREWALL_RECOVERED, "the firewall takes bans again");
+        }
+        Record::JournalGap { seconds } => {
+            tracing::warn!(
+                MESSAGE_ID = ids::JOURNAL_GAP,
+                banish.seconds = seconds,
+                "{seconds} s of the journal were deleted before they were read"
+            );
+        }
+        Record::ReaderReopened { reason } => {
+            tracing::warn!(MESSAGE_ID = ids::READER_REOPENED, banish.reason = %reason, "journal opened again at the cursor: {reason}");
+        }
+        Record::ReaderFailed { error } => {
+            tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.error = %error, "cannot read the journal: {error}");
+        }
+        Record::ConfigProblem { text, error: true } => {
+            tracing::error!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");
+        }
+        Record::ConfigProblem { text, error: false } => {
+            tracing::warn!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");
+        }
+        Record::Reloaded { jails } => {
+            tracing::info!(MESSAGE_ID = ids::RELOADED, banish.jails = jails, "configuration read anew: {jails} jails");
+        }
+        Record::ReloadRefused { problems } => {
+            tracing::error!(
+                MESSAGE_ID = ids::RELOAD_FAILED,
+                banish.problem = problems.join("; "),
+                "the new configuration has {} problems; the running one stays",
+                problems.len()
+            );
+        }
+        Record::LedgerDamaged { aside } => {
+            tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.file = %aside.display(), banish.error = "damaged", "the ledger is damaged; it is kept as {} and a new one begun", aside.display());
+        }
+        Record::LedgerUnwritable { error } => {
+            tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.error = %error, "cannot write the ledger: {error}; banning goes on from memory");
+        }
+        Record::LedgerRecovered => {
+            tracing::info!(MESSAGE_ID = ids::LEDGER_RECOVERED, "the ledger is written again, nothing is missing");
+        }
+        Record::BusLost { error } => {
+            tracing::error!(MESSAGE_ID = ids::BUS_LOST, banish.error = %error, "message bus: {error}");
+        }
+    }
+}
+
+fn tell_ban(ban: &Ban) {
+    let (jail, subject) = (&ban.place.jail, &ban.place.subject);
+    let evidence = ban.cause.evidence().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    tracing::info!(
+        MESSAGE_ID = ids::BANNED,
+        banish.jail = %jail,
+        banish.subject = %subject,
+        banish.since_usec = ban.since.usec(),
+        banish.until = %end_of(ban.until),
+        banish.until_usec = ban.until.usec(),
+        banish.failures = ban.failures,
+        banish.cause = %ban.cause,
+        banish.evidence = %evidence,
+        "banned {subject} in jail {jail} until {} ({} failures, {})",
+        end_of(ban.until),
+        ban.failures,
+        ban.cause,
+    );
+}

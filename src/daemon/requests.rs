@@ -1,0 +1,159 @@
+//! What the bus asks, answered.
+
+use super::effects::First;
+use super::{Daemon, clock, protect, views};
+use crate::bus::{self, FirewallState, ManagerView, Refusal, Request, Severity};
+use crate::config;
+use crate::engine::ban::JailName;
+use crate::engine::roster::State;
+use crate::engine::warden::{self, Decision};
+
+impl Daemon {
+    /// Does what is asked and answers. That nobody waits for the answer any more is no failure.
+    pub(super) async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Ban { order, answer } => {
+                let state = self.ban(order).await;
+                let _ = answer.send(state);
+            }
+            Request::Unban { subject, jail, uid, answer } => {
+                let lifted = self.warden.order_unban(subject, jail.as_ref(), uid, clock::now());
+                let _ = answer.send(self.lift(lifted).await);
+            }
+            Request::UnbanAll { jail, uid, answer } => {
+                let lifted = self.warden.order_unban_all(jail.as_ref(), uid, clock::now());
+                let _ = answer.send(self.lift(lifted).await);
+            }
+            Request::ListBans { page, answer } => {
+                let rows = match &page.jail {
+                    Some(jail) if self.warden.rules(jail.as_str()).is_none() && !self.is_configured(jail) => {
+                        Err(warden::Refusal::NoSuchJail(jail.clone()).into())
+                    }
+                    _ => Ok(views::bans(&self.warden, &page)),
+                };
+                let _ = answer.send(rows);
+            }
+            Request::Jails { answer } => {
+                self.read_counters().await;
+                let dropped = |jail: &JailName| self.dropped.get(jail).copied().unwrap_or(0);
+                let _ = answer.send(views::jails(&self.warden, &self.settings, dropped));
+            }
+            Request::Status { answer } => {
+                let _ = answer.send(self.manager_view());
+            }
+            Request::Reload { answer, .. } => self.reload(Some(answer)),
+            Request::Check { answer } => {
+                let _ = answer.send(self.check());
+            }
+        }
+    }
+
+    async fn ban(&mut self, order: warden::BanOrder) -> Result<State, Refusal> {
+        if self.firewall.is_none() {
+            return Err(Refusal::FirewallUnavailable("this daemon runs without a firewall".into()));
+        }
+        let decision = self.warden.order_ban(order, &protect::needed(), clock::now())?;
+        let place = match &decision {
+            Decision::Ban(ban) => ban.place.clone(),
+            // The warden gives nothing else for an order.
+            Decision::Report(ban) | Decision::Past(ban) | Decision::End { ban, .. } => ban.place.clone(),
+        };
+        self.carry_out(vec![decision], First::Ledger).await;
+        Ok(self.warden.roster().at(&place).map_or(State::Banned, |held| held.state))
+    }
+
+    async fn lift(&mut self, lifted: Result<Vec<Decision>, warden::Refusal>) -> Result<u32, Refusal> {
+        let decisions = lifted?;
+        let count = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+        self.carry_out(decisions, First::Ledger).await;
+        Ok(count)
+    }
+
+    fn is_configured(&self, jail: &JailName) -> bool {
+        self.settings.jails.iter().any(|known| known.name == *jail)
+    }
+
+    async fn read_counters(&mut self) {
+        if let Some(firewall) = self.firewall.clone()
+            && let Ok(dropped) = firewall.counters().await
+        {
+            self.dropped = dropped.into_iter().map(|(jail, dropped)| (jail, dropped.packets)).collect();
+        }
+    }
+
+    fn manager_view(&self) -> ManagerView {
+        let bans: u64 =
+            self.warden.jails().filter_map(|jail| self.warden.figures(jail.as_str())).map(|figures| figures.bans).sum();
+        ManagerView {
+            bans_active: u32::try_from(self.warden.roster().len()).unwrap_or(u32::MAX),
+            bans_total: bans,
+            failures_total: self.failures(),
+            entries_read: self.progress.entries,
+            last_entry: self.progress.stamp,
+            catching_up: !self.progress.caught_up,
+            firewall_state: self.firewall_state(),
+        }
+    }
+
+    fn firewall_state(&self) -> FirewallState {
+        if self.firewall.is_none() || self.rebuild_owed {
+            FirewallState::Unavailable
+        } else if self.owed.is_empty() {
+            FirewallState::Armed
+        } else {
+            FirewallState::Pending
+        }
+    }
+
+    /// What is wrong or doubtful, worst first.
+    fn check(&self) -> Vec<bus::Problem> {
+        let mut found: Vec<bus::Problem> = self
+            .problems
+            .iter()
+            .map(|problem| bus::Problem {
+                severity: match problem.severity {
+                    config::Severity::Error => Severity::Error,
+                    config::Severity::Warning => Severity::Warning,
+                },
+                jail: problem.jail.as_ref().and_then(|jail| jail.parse().ok()),
+                text: problem.to_string(),
+            })
+            .collect();
+        let mut say = |severity, text: &str| found.push(bus::Problem { severity, jail: None, text: text.into() });
+        match self.firewall_state() {
+            FirewallState::Armed => {}
+            FirewallState::Pending => say(Severity::Error, "the kernel refuses some bans; they are tried again"),
+            FirewallState::Unavailable => say(Severity::Error, "the kernel does not have our table; nobody is cut off"),
+        }
+        for lack in &self.lacks {
+            say(Severity::Notice, lack);
+        }
+        if self.ledger_retry.at().is_some() {
+            say(Severity::Error, "the ledger cannot be written; a restart would forget what was decided since");
+        }
+        if views::running(&self.settings) == 0 {
+            say(Severity::Warning, "no jail is enabled");
+        }
+        for jail in super::plan::enabled(&self.settings) {
+            let figures = self.warden.figures(jail.name.as_str()).unwrap_or_default();
+            if figures.evicted > 0 {
+                let text = format!("{} subjects were forgotten early because there were too many", figures.evicted);
+                found.push(bus::Problem { severity: Severity::Warning, jail: Some(jail.name.clone()), text });
+            }
+        }
+        found.sort_by_key(|problem| problem.severity);
+        found
+    }
+}
+
+impl From<warden::Refusal> for Refusal {
+    fn from(refusal: warden::Refusal) -> Refusal {
+        let text = refusal.to_string();
+        match refusal {
+            warden::Refusal::NoSuchJail(_) => Refusal::NoSuchJail(text),
+            warden::Refusal::NotBanned { .. } => Refusal::NotBanned(text),
+            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) => Refusal::Ignored(text),
+            warden::Refusal::Protected { .. } => Refusal::Protected(text),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Opening everything, in the order that leaves no hole: ledger, firewall with its bans, bus, then the journal; and
+//! closing it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::dryrun::Printer;
+use super::effects::{First, Retry, chain};
+use super::options::{BusChoice, Options};
+use super::report::{Log, Record};
+use super::upkeep::Agenda;
+use super::{Daemon, Inbox, OwnAddresses, Progress, StartError, clock, notify, plan, protect, views};
+use crate::bus::{self, Bus, BusAddress};
+use crate::config::{self, Layout, Loaded};
+use crate::engine::ban::{Ban, End, JailName};
+use crate::engine::warden::Warden;
+use crate::firewall::Firewall;
+use crate::journal::{self, Plan, Source, Start};
+use crate::ledger::{Durability, Ledger, Moment, OpenError, Restored, Store, Transaction};
+
+/// How many messages wait in each channel to the loop.
+const QUEUE: usize = 16;
+
+impl Daemon {
+    /// Opens everything and says that it is ready.
+    pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
+        let loaded = settings(&options, &log)?;
+        let (ledger, restored) = ledger(&options, &log)?;
+        let own = protect::own_addresses();
+        let (asides, asides_out) = mpsc::unbounded_channel();
+        let (notices, notices_out) = mpsc::channel(QUEUE);
+        let (requests, requests_out) = mpsc::channel(QUEUE);
+        let (news, news_out) = mpsc::channel(QUEUE);
+
+        let spared: BTreeSet<JailName> = loaded.left_out.iter().filter_map(|jail| jail.parse().ok()).collect();
+        let mut warden = Warden::new();
+        warden.configure(plan::rules(&loaded.settings, &own));
+        let (source, source_name) = source(&options);
+        let checkpoint = restored.checkpoints.iter().find(|known| known.source == source_name).cloned();
+        let start = match (&checkpoint, &source) {
+            (Some(checkpoint), _) => Start::Resume {
+                checkpoint: checkpoint.cursor,
+                feed_from: plan::feed_from(&loaded.settings, checkpoint.stamp),
+            },
+            (None, Source::Live) => Start::Recent { feed_from: plan::feed_from(&loaded.settings, clock::now()) },
+            (None, Source::Directory(_) | Source::Files(_)) => Start::Head,
+        };
+        warden.restore(restored.bans.clone(), restored.counted_from.clone(), restored.totals.clone());
+
+        let ledger = ledger.map(Ledger::spawn).transpose()?;
+        let firewall =
+            if options.dry_run { None } else { Some(Firewall::spawn(None, notices).map_err(StartError::Firewall)?) };
+        let plan = Plan { source, start, once: options.once, liveness: journal::LIVENESS };
+        let sifter = Box::new(plan::Sifter::new(plan::sieve(&loaded.settings)));
+        let reader = journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?;
+        let mut daemon = Daemon {
+            printer: options.dry_run.then(Printer::default),
+            settings: loaded.settings,
+            problems: loaded.problems,
+            spared,
+            warden,
+            log,
+            ledger,
+            unwritten: Transaction::default(),
+            ledger_retry: Retry::default(),
+            firewall,
+            owed: BTreeSet::new(),
+            rebuild_owed: false,
+            kernel_retry: Retry::default(),
+            lacks: BTreeSet::new(),
+            dropped: BTreeMap::new(),
+            bus: None,
+            bus_retry: Retry::default(),
+            requests,
+            reader,
+            source_name,
+            to_be_fed: BTreeSet::new(),
+            progress: Progress { feeding: !matches!(start, Start::Head), ..Progress::default() },
+            own: OwnAddresses { known: own, asked: None },
+            asides,
+            agenda: Agenda::default(),
+            untold_status: false,
+            stop: false,
+            options,
+        };
+        let inbox = Inbox::new(news_out, requests_out, notices_out, asides_out)?;
+        daemon.take_up(restored).await;
+        daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
+            Ok(bus) => bus,
+            // Somebody else owns the name: two daemons would ban at cross purposes.
+            Err(error @ bus::BusError::NameTaken) => return Err(StartError::Bus(error)),
+            Err(error) => {
+                daemon.log.tell(Record::BusLost { error: chain(&error) });
+                daemon.bus_retry.failed(super::upkeep::instant());
+                None
+            }
+        };
+        daemon.plan_ahead();
+        notify::ready(&daemon.status());
+        let jails = views::running(&daemon.settings);
+        daemon.log.tell(Record::Started { jails, bans: daemon.warden.roster().len() });
+        Ok((daemon, inbox))
+    }
+
+    /// Puts the bans of an earlier run in force, adopts what the kernel holds beyond them, and ends what is over.
+    async fn take_up(&mut self, restored: Restored) {
+        let now = clock::now();
+        if let Some(firewall) = self.firewall.clone() {
+            let policy = plan::policy(&self.settings, &self.spared);
+            match firewall.restore(policy, self.elements(), now).await {
+                Ok(found) => {
+                    let found = found.into_iter().map(|adopted| (adopted.place, adopted.until));
+                    let lifted: Vec<Ban> = restored.lifted.into_iter().map(|past| past.ban).collect();
+                    let refused = self.warden.adopt(found, &lifted, now);
+                    self.remove(refused).await;
+                }
+                Err(error) => {
+                    self.rebuild_owed = true;
+                    self.firewall_failed(&error);
+                }
+            }
+        }
+        let mut transaction = Transaction::default();
+        for ban in &restored.overdue {
+            transaction.end(ban, ban.until, End::Expired);
+        }
+        self.commit(transaction, Durability::Entries).await;
+        for (moment, past) in restored.unannounced {
+            match (moment, past.ended) {
+                (Moment::Begun, _) => self.log.tell(Record::Banned(past.ban.clone())),
+                (Moment::Ended, Some((_, end))) => self.log.tell(Record::Unbanned { ban: past.ban.clone(), end }),
+                (Moment::Ended, None) => continue,
+            }
+            self.unwritten.announced(&past.ban, moment);
+        }
+        let unwanted = self.warden.lift_unwanted(&self.spared, now);
+        self.carry_out(unwanted, First::Ledger).await;
+    }
+
+    /// Ends everything in the order that loses nothing: no more entries, the last checkpoint, then the log. Bans stay.
+    pub(super) async fn close(mut self, inbox: Inbox) {
+        notify::stopping();
+        self.reader.stop();
+        drop(inbox);
+        if let Some(printer) = &self.printer
+            && self.options.once
+        {
+            // Nobody reads the totals: nothing to mend.
+            let _ = printer.totals(self.progress.entries, self.failures());
+        }
+        self.write_checkpoint(Durability::Command).await;
+        self.bus = None;
+        if let Some(ledger) = self.ledger.take()
+            && let Err(error) = ledger.close().await
+        {
+            self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
+        }
+        self.log.tell(Record::Stopped { bans: self.warden.roster().len() });
+        let Daemon { reader, .. } = self;
+        reader.join();
+    }
+}
+
+/// Where the configuration is.
+pub fn layout(options: &Options) -> Layout {
+    options.config.clone().map_or(Layout::System, Layout::Directory)
+}
+
+/// The journal that is read, and the name that the ledger keeps its cursor under.
+pub fn source(options: &Options) -> (Source, String) {
+    if let Some(directory) = &options.journal_directory {
+        return (Source::Directory(directory.clone()), format!("directory {}", directory.display()));
+    }
+    if options.journal_file.is_empty() {
+        return (Source::Live, "local".into());
+    }
+    let files: Vec<PathBuf> = options.journal_file.iter().map(PathBuf::from).collect();
+    (Source::Files(files), format!("files {}", options.journal_file.join(" ")))
+}
+
+/// Opens the ledger. Where that fails the daemon goes on from memory and says so; only another daemon's lock stops it.
+pub fn ledger(options: &Options, log: &Log) -> Result<(Option<Store>, Restored), StartError> {
+    if options.dry_run {
+        return Ok((None, Restored::default()));
+    }
+    match Store::open(&options.state, clock::now()) {
+        Ok((store, restored)) => {
+            if let Some(aside) = &restored.kept_aside {
+                log.tell(Record::LedgerDamaged { aside: aside.clone() });
+            }
+            Ok((Some(store), restored))
+        }
+        Err(error @ OpenError::Locked(_)) => Err(StartError::Ledger(error)),
+        Err(error) => {
+            log.tell(Record::LedgerUnwritable { error: super::effects::chain(&error) });
+            let store = Store::in_memory().map_err(StartError::Memory)?;
+            Ok((Some(store), Restored::default()))
+        }
+    }
+}
+
+/// Loads the configuration and tells its problems; jails in error are left out.
+///
+/// # Errors
+/// Where a run by hand names a directory whose configuration is in error: nobody is cut off by stopping that.
+pub fn settings(options: &Options, log: &Log) -> Result<Loaded, StartError> {
+    let loaded = config::load(&layout(options));
+    for problem in &loaded.problems {
+        let error = problem.severity == config::Severity::Error;
+        log.tell(Record::ConfigProblem { text: problem.to_string(), error });
+    }
+    if options.dry_run && config::any_error(&loaded.problems) {
+        let problems = loaded.problems.iter().map(ToString::to_string).collect();
+        return Err(StartError::Config(problems));
+    }
+    Ok(loaded)
+}
+
+/// Serves on the bus that the options name; `None` where they name none.
+pub(super) async fn bus(
+    options: &Options,
+    requests: mpsc::Sender<bus::Request>,
+    jails: &[JailName],
+) -> Result<Option<Bus>, bus::BusError> {
+    let address = match options.bus() {
+        BusChoice::System => BusAddress::System,
+        BusChoice::Address(address) => BusAddress::Address(address),
+        BusChoice::None => return Ok(None),
+    };
+    Bus::serve(&address, requests, jails).await.map(Some)
+}

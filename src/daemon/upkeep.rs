@@ -1,0 +1,207 @@
+//! What is done by the clock: bans that end, tries that are due, checkpoints, the watchdog, the status line.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::effects::First;
+use super::report::Record;
+use super::{Aside, Daemon, clock, notify, plan, protect, start};
+use crate::ledger::{Durability, Transaction};
+
+/// A checkpoint that carries no decision is written this often at the most.
+const CHECKPOINT: Duration = Duration::from_secs(5);
+/// This machine's addresses are asked for anew this often at the most.
+const ADDRESSES: Duration = Duration::from_secs(30);
+/// A thread that has not answered in this time does not go round.
+const PULSE: Duration = Duration::from_secs(10);
+/// The longest sleep towards an instant of the wall clock, which may be set while we sleep.
+const DOZE: Duration = Duration::from_secs(600);
+/// What is over is forgotten this often.
+const PURGE: Duration = Duration::from_secs(24 * 3600);
+
+/// When what is next done.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    pulse: Option<Instant>,
+    pulsing: bool,
+    purge: Option<Instant>,
+}
+
+impl Daemon {
+    /// The next instant at which [`Daemon::upkeep`] has something to do.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let now = instant();
+        let ends = self.warden.deadline().map(|end| now + end.since(clock::now()).min(DOZE));
+        let checkpoint = self.has_unwritten().then(|| self.progress.written.map_or(now, |last| last + CHECKPOINT));
+        let retries = [self.kernel_retry.at(), self.ledger_retry.at(), self.bus_retry.at()];
+        let agenda = [self.agenda.pulse, self.agenda.purge];
+        [ends, checkpoint].into_iter().chain(retries).chain(agenda).flatten().min()
+    }
+
+    fn has_unwritten(&self) -> bool {
+        self.ledger.is_some()
+            && self.ledger_retry.at().is_none()
+            && (self.progress.reached.is_some() || !self.unwritten.is_empty())
+    }
+
+    /// Does all that is due.
+    pub(super) async fn upkeep(&mut self) {
+        let now = instant();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let ended = self.warden.expire(clock::now());
+        if !ended.is_empty() {
+            self.carry_out(ended, First::Kernel).await;
+        }
+        if due(self.kernel_retry.at()) {
+            self.enforce_again().await;
+        }
+        let checkpoint_due = self.has_unwritten() && self.progress.written.is_none_or(|last| last + CHECKPOINT <= now);
+        if checkpoint_due || due(self.ledger_retry.at()) {
+            self.write_checkpoint(Durability::Entries).await;
+        }
+        if due(self.bus_retry.at()) {
+            self.serve_on_bus().await;
+        }
+        if due(self.agenda.pulse) {
+            self.ask_for_pulse(now);
+        }
+        if due(self.agenda.purge) {
+            self.purge(now).await;
+        }
+        if self.untold_status {
+            self.untold_status = false;
+            notify::status(&self.status());
+            if let Some(bus) = &self.bus {
+                bus.changed();
+            }
+        }
+    }
+
+    /// Writes how far the reader is, and what is still owed to the ledger.
+    pub(super) async fn write_checkpoint(&mut self, durability: Durability) {
+        let transaction =
+            Transaction { checkpoints: self.checkpoint().into_iter().collect(), ..Transaction::default() };
+        self.progress.written = Some(instant());
+        self.commit(transaction, durability).await;
+    }
+
+    /// Puts the first pulse and the first purge on the agenda.
+    pub(super) fn plan_ahead(&mut self) {
+        let now = instant();
+        self.agenda.pulse = notify::watchdog_interval().map(|interval| now + interval);
+        self.agenda.purge = self.ledger.is_some().then(|| now + Duration::from_secs(60));
+    }
+
+    /// Asks every thread whether it goes round. The answer comes back as an [`Aside`], so that one that hangs does not
+    /// hang the loop; without it systemd is not told that we live.
+    fn ask_for_pulse(&mut self, now: Instant) {
+        self.agenda.pulse = notify::watchdog_interval().map(|interval| now + interval);
+        if std::mem::replace(&mut self.agenda.pulsing, true) {
+            return;
+        }
+        let reader = self.reader.probe();
+        let firewall = self.firewall.clone();
+        let ledger = self.ledger.clone();
+        let asides = self.asides.clone();
+        tokio::spawn(async move {
+            let all = async {
+                reader.await.is_ok()
+                    && match firewall {
+                        Some(firewall) => firewall.alive().await.is_ok(),
+                        None => true,
+                    }
+                    && match ledger {
+                        Some(ledger) => ledger.alive().await,
+                        None => true,
+                    }
+            };
+            let alive = tokio::time::timeout(PULSE, all).await.unwrap_or(false);
+            // The loop being gone is the end of the program.
+            let _ = asides.send(Aside::Pulse(alive));
+        });
+    }
+
+    /// All threads have answered, or not.
+    pub(super) fn pulse(&mut self, alive: bool) {
+        self.agenda.pulsing = false;
+        if alive {
+            notify::alive();
+        }
+    }
+
+    async fn purge(&mut self, now: Instant) {
+        self.agenda.purge = Some(now + PURGE);
+        let before = clock::now().before(self.settings.history);
+        if let Some(ledger) = self.ledger.clone() {
+            // What could not be purged today is purged tomorrow; that the ledger cannot be written is told by a commit.
+            tokio::spawn(async move { ledger.purge(before).await });
+        }
+    }
+
+    /// Asks for this machine's addresses anew, where a jail leaves them alone and the last answer is old.
+    pub(super) fn refresh_own_addresses(&mut self) {
+        let now = instant();
+        if self.own.asked.is_some_and(|asked| asked + ADDRESSES > now) {
+            return;
+        }
+        self.own.asked = Some(now);
+        let known = protect::own_addresses();
+        if known != self.own.known {
+            self.own.known = known;
+            self.warden.configure(plan::rules(&self.settings, &self.own.known));
+        }
+    }
+
+    /// One line: what `systemctl status` shows.
+    pub(super) fn status(&self) -> String {
+        let bans = self.warden.roster().len();
+        let jails = super::views::running(&self.settings);
+        let failures = self.failures();
+        let mut text =
+            format!("{bans} banned, {jails} jails, {failures} failures in {} entries", self.progress.entries);
+        if !self.progress.caught_up {
+            text.push_str("; catching up");
+        }
+        if !self.owed.is_empty() || self.rebuild_owed {
+            text.push_str("; the firewall refuses changes");
+        }
+        if self.ledger_retry.at().is_some() {
+            text.push_str("; the ledger cannot be written");
+        }
+        text
+    }
+
+    /// Failures of all jails since the start.
+    pub(super) fn failures(&self) -> u64 {
+        self.warden.jails().filter_map(|jail| self.warden.figures(jail.as_str())).map(|figures| figures.failures).sum()
+    }
+
+    /// The bus is gone; it is tried again.
+    pub(super) fn bus_lost(&mut self) {
+        self.bus = None;
+        self.log.tell(Record::BusLost { error: "the connection is closed; trying again".into() });
+        self.bus_retry.failed(instant());
+    }
+
+    /// Serves on the bus, or tries again later.
+    pub(super) async fn serve_on_bus(&mut self) {
+        match start::bus(&self.options, self.requests.clone(), &super::views::names(&self.settings)).await {
+            Ok(bus) => {
+                self.bus = bus;
+                self.bus_retry.worked();
+            }
+            Err(error) => {
+                if self.bus_retry.at().is_none() {
+                    self.log.tell(Record::BusLost { error: super::effects::chain(&error) });
+                }
+                self.bus_retry.failed(instant());
+            }
+        }
+    }
+}
+
+/// Now, by the monotonic clock.
+pub(super) fn instant() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,160 @@
+//! What the lines of one session mean together: who it is, what is pending, what was counted already.
+//!
+//! Several lines may report one attempt. The ordinary patterns of a filter, all together, are one witness; every pattern
+//! with `<F-ONCE>` is one of its own; a session has failed as often as the witness says who saw most.
+//!
+//! An address gets into a session only from a pattern that captured it in an entry of that session.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::engine::time::Stamp;
+
+/// So many open sessions are remembered per filter; beyond it those that said nothing for longest are forgotten.
+pub const SESSION_LIMIT: usize = 4096;
+/// A session that said nothing for so long is over, and what comes under its key is another.
+const IDLE: Duration = Duration::from_secs(300);
+/// No key of journald's is longer; an entry with a longer one has no session.
+const KEY_LIMIT: usize = 64;
+
+/// What one line says about its session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Line<'t> {
+    pub(super) address: Option<IpAddr>,
+    pub(super) user: Option<&'t [u8]>,
+    /// It is no failure by itself.
+    pub(super) nofail: bool,
+    /// It ends the session.
+    pub(super) forget: bool,
+    /// It reports success.
+    pub(super) gained: bool,
+    /// It reports what other lines may report too; the number of its pattern among those that do.
+    pub(super) once: Option<usize>,
+}
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It completes a failure of this address.
+    Failure(IpAddr),
+    /// It is a failure of nobody known yet.
+    Pending,
+    /// It only tells something about the session.
+    NoFail,
+    /// It reports an attempt that was counted already.
+    Counted,
+}
+
+/// The open sessions of one filter.
+///
+/// Two generations bound them: a session goes into the young one when it is touched, and when that is full it becomes
+/// the old one, and the old one is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    young: HashMap<Key, Session>,
+    old: HashMap<Key, Session>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    boot: u128,
+    value: Box<[u8]>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Session {
+    touched: Stamp,
+    address: Option<IpAddr>,
+    /// A hash of the first user named, and whether another was named after.
+    user: Option<u64>,
+    several_users: bool,
+    pending: bool,
+    /// How many attempts were counted: the most that any one witness reported.
+    counted: u32,
+    /// The attempts that the ordinary patterns report, all together.
+    ordinary: u32,
+    /// Those that each of the patterns reports that may repeat what others say.
+    reports: Vec<u32>,
+}
+
+impl Sessions {
+    /// What becomes of `line` in the session of this key.
+    pub(super) fn tell(&mut self, boot: u128, value: &[u8], stamp: Stamp, line: Line<'_>) -> Standing {
+        if value.len() > KEY_LIMIT {
+            return alone(line);
+        }
+        let key = Key { boot, value: value.into() };
+        let known = self.young.remove(&key).or_else(|| self.old.remove(&key));
+        let mut session = known.filter(|session| !session.is_over(stamp, line.address)).unwrap_or_default();
+        session.touched = session.touched.max(stamp);
+        let standing = session.tell(line);
+        if !line.forget {
+            if self.young.len() >= SESSION_LIMIT / 2 {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(key, session);
+        }
+        standing
+    }
+}
+
+/// What becomes of a line that belongs to no session.
+pub(super) fn alone(line: Line<'_>) -> Standing {
+    Session::default().tell(line)
+}
+
+impl Session {
+    /// Has it been silent for too long, or does another address speak? Then its key was given to another session.
+    fn is_over(&self, now: Stamp, address: Option<IpAddr>) -> bool {
+        let silent = now.usec().saturating_sub(self.touched.usec());
+        let moved = matches!((self.address, address), (Some(ours), Some(theirs)) if ours != theirs);
+        moved || u128::from(silent) > IDLE.as_micros()
+    }
+
+    fn tell(&mut self, line: Line<'_>) -> Standing {
+        self.name(line.user);
+        if line.gained {
+            self.pending = false;
+        }
+        self.address = line.address.or(self.address);
+        // Several users tried, or a failure still without an owner: then a line that is none by itself completes one.
+        if (line.nofail || line.gained) && !self.pending && !self.several_users {
+            return Standing::NoFail;
+        }
+        let Some(address) = self.address else {
+            self.pending = true;
+            return Standing::Pending;
+        };
+        self.pending = false;
+        let reports = self.reports_of(line.once);
+        *reports = reports.saturating_add(1);
+        let reports = *reports;
+        if reports <= self.counted {
+            return Standing::Counted;
+        }
+        self.counted = reports;
+        Standing::Failure(address)
+    }
+
+    fn reports_of(&mut self, once: Option<usize>) -> &mut u32 {
+        let Some(pattern) = once else { return &mut self.ordinary };
+        if self.reports.len() <= pattern {
+            self.reports.resize(pattern + 1, 0);
+        }
+        &mut self.reports[pattern]
+    }
+
+    fn name(&mut self, user: Option<&[u8]>) {
+        let Some(user) = user else { return };
+        let mut hasher = DefaultHasher::new();
+        user.hash(&mut hasher);
+        let hash = hasher.finish();
+        match self.user {
+            None => self.user = Some(hash),
+            Some(first) if first != hash => self.several_users = true,
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! One filter asked about entries or bare messages, with the answer explained: for trying filters out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::judge::{Judge, Judgement};
+use super::session::Standing;
+use super::{Filter, Part};
+use crate::engine::entry::{Entry, Field, Page, Slot, Wanted};
+use crate::engine::time::Stamp;
+
+/// One filter on trial. It keeps sessions like a [`Sieve`](super::Sieve).
+#[derive(Debug)]
+pub struct Trial {
+    wanted: Wanted,
+    message: Slot,
+    branches: Vec<Vec<Slot>>,
+    judge: Judge,
+    page: Page,
+}
+
+/// What a filter makes of an entry, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// The pattern that decided, or [`Part::Address`] where the filter has none.
+    pub pattern: Option<Part>,
+    /// Everything that this pattern and the prefregex captured, by name: `addr`, `user`, `fport`, …
+    pub captures: Vec<(String, Vec<u8>)>,
+}
+
+/// What becomes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It does not come from where the filter's `journalmatch` says.
+    Elsewhere,
+    /// No pattern matches.
+    NoMatch,
+    /// A pattern matches, but the `ignoreregex` of this index too.
+    Ignored(usize),
+    /// A pattern matches, but what stands in the address's place is a name or no address at all.
+    NoAddress,
+    /// It is a failure as soon as its session tells an address.
+    Pending,
+    /// It tells something about its session and is no failure by itself.
+    NoFail,
+    /// It reports success; failures of its session still without an address are forgotten.
+    Success,
+    /// It reports an attempt that its session has counted already.
+    Counted,
+    /// It completes a failure of this address.
+    Failure(IpAddr),
+}
+
+impl Trial {
+    /// Puts this filter on trial.
+    pub fn new(filter: Arc<Filter>) -> Trial {
+        let mut wanted = Wanted::default();
+        let branches = filter.branches.iter().map(|branch| branch.slots(&mut wanted)).collect();
+        let judge = Judge::new(filter, &mut wanted);
+        Trial { message: wanted.want(&Field::message()), wanted, branches, judge, page: Page::default() }
+    }
+
+    /// The fields that a reader must offer.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Tries an entry.
+    pub fn examine(&mut self, entry: Entry<'_>) -> Verdict {
+        let mut branches = self.judge.filter().branches.iter().zip(&self.branches);
+        if !branches.any(|(branch, slots)| branch.holds(entry, slots)) {
+            return Verdict { outcome: Outcome::Elsewhere, pattern: None, captures: Vec::new() };
+        }
+        judge(&mut self.judge, entry)
+    }
+
+    /// Tries an entry as if it came from where the filter's `journalmatch` says.
+    pub fn examine_anywhere(&mut self, entry: Entry<'_>) -> Verdict {
+        judge(&mut self.judge, entry)
+    }
+
+    /// Tries a bare text as MESSAGE of an entry that comes from the right place and belongs to no session.
+    pub fn message(&mut self, text: &[u8]) -> Verdict {
+        self.page.begin(Stamp::EPOCH, 0);
+        self.page.put(self.message, text);
+        judge(&mut self.judge, self.page.entry())
+    }
+}
+
+fn judge(judge: &mut Judge, entry: Entry<'_>) -> Verdict {
+    let (outcome, found) = match judge.judge(entry) {
+        Judgement::Nothing => (Outcome::NoMatch, None),
+        Judgement::Ignored { found, by } => (Outcome::Ignored(by), Some(found)),
+        Judgement::Unreadable { found } => (Outcome::NoAddress, Some(found)),
+        Judgement::Line { found, standing, gained } => (outcome(standing, gained), Some(found)),
+    };
+    let captures = found.map(|found| judge.captures(entry, found)).unwrap_or_default();
+    Verdict { outcome, pattern: found.map(super::judge::Found::part), captures }
+}
+
+fn outcome(standing: Standing, gained: bool) -> Outcome {
+    match standing {
+        Standing::Failure(address) => Outcome::Failure(address),
+        Standing::Pending => Outcome::Pending,
+        Standing::NoFail if gained => Outcome::Success,
+        Standing::NoFail => Outcome::NoFail,
+        Standing::Counted => Outcome::Counted,
+    }
+}

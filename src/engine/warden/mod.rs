@@ -1,0 +1,350 @@
+//! The deciding core: sightings and commands go in with the time, decisions come out.
+//!
+//! It is a pure function of what it was given: the same inputs in the same order give the same decisions. It does not
+//! wait for anybody; how far a decision got comes back by [`Roster::mark`].
+
+mod command;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::ban::{Ban, Cause, End, JailName, Place};
+use super::jail::tally::Tally;
+use super::jail::window::Failure;
+use super::jail::{Action, Rules, Sighting};
+use super::roster::{Roster, State};
+use super::time::Stamp;
+
+pub use command::{BanOrder, Refusal};
+
+/// What is to be done, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A ban begins; one of the same place that was in force ends by it.
+    Ban(Ban),
+    /// A jail that only reports would have banned.
+    Report(Ban),
+    /// The ban would be over already: the journal was read too late for it to be of use.
+    Past(Ban),
+    /// A ban ends at this instant.
+    End {
+        /// The ban.
+        ban: Ban,
+        /// How it ended.
+        end: End,
+        /// When.
+        at: Stamp,
+    },
+}
+
+/// What a jail has seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Failures of addresses that are not allowed, since the daemon started.
+    pub failures: u64,
+    /// Failures of allowed addresses.
+    pub allowed: u64,
+    /// The time of the newest failure; the epoch where there was none.
+    pub last_failure: Stamp,
+    /// Bans ever, those of earlier runs among them.
+    pub bans: u64,
+    /// Subjects forgotten early because there were too many.
+    pub evicted: u64,
+    /// Subjects that have failed lately and are not banned.
+    pub failing: usize,
+}
+
+#[derive(Debug)]
+struct Jail {
+    rules: Rules,
+    tally: Tally,
+    failures: u64,
+    allowed: u64,
+    last_failure: Stamp,
+    bans: u64,
+}
+
+/// All jails, the bans in force, and from when on each place is counted.
+#[derive(Debug, Default)]
+pub struct Warden {
+    jails: BTreeMap<JailName, Jail>,
+    roster: Roster,
+    /// Failures at or before this instant are settled: a ban, an unban or a past ban has taken them in.
+    counted_from: HashMap<Place, Stamp>,
+    counted: u32,
+}
+
+/// Two ends that are no further apart are the same: the kernel keeps what is left of a ban, in steps of its own clock.
+const SAME_END: Duration = Duration::from_secs(2);
+
+/// After so many counted failures what is too old is forgotten.
+const TIDY_EVERY: u32 = 8192;
+
+impl Warden {
+    /// A warden of no jail.
+    pub fn new() -> Warden {
+        Warden::default()
+    }
+
+    /// Takes up what an earlier run left: the bans in force, from when on to count, and how many bans there ever were.
+    pub fn restore(
+        &mut self,
+        bans: impl IntoIterator<Item = Ban>,
+        counted_from: impl IntoIterator<Item = (Place, Stamp)>,
+        totals: impl IntoIterator<Item = (JailName, u64)>,
+    ) {
+        for ban in bans {
+            self.roster.put(ban, State::Banned);
+        }
+        self.counted_from.extend(counted_from);
+        for (jail, bans) in totals {
+            if let Some(jail) = self.jails.get_mut(&jail) {
+                jail.bans = bans;
+            }
+        }
+    }
+
+    /// Takes over these jails; one that stays keeps its counts. [`Warden::lift_unwanted`] belongs behind it.
+    pub fn configure(&mut self, jails: impl IntoIterator<Item = (JailName, Rules)>) {
+        let mut earlier = std::mem::take(&mut self.jails);
+        for (name, rules) in jails {
+            let jail = match earlier.remove(&name) {
+                Some(jail) => Jail { rules, ..jail },
+                None => Jail {
+                    rules,
+                    tally: Tally::default(),
+                    failures: 0,
+                    allowed: 0,
+                    last_failure: Stamp::EPOCH,
+                    bans: 0,
+                },
+            };
+            self.jails.insert(name, jail);
+        }
+    }
+
+    /// Ends the bans of jails that are gone, that only report, and of subjects that are allowed. The bans of the jails
+    /// in `spared` stay: those that are not there by a mistake in their configuration and not by intent.
+    pub fn lift_unwanted(&mut self, spared: &BTreeSet<JailName>, now: Stamp) -> Vec<Decision> {
+        let unwanted: Vec<Place> = self
+            .roster
+            .iter()
+            .map(|held| &held.ban.place)
+            .filter(|place| match self.jails.get(&place.jail) {
+                Some(jail) => jail.rules.allow.covers(&place.subject) || jail.rules.action == Action::Log,
+                None => !spared.contains(&place.jail),
+            })
+            .cloned()
+            .collect();
+        unwanted.iter().filter_map(|place| self.end(place, End::Configuration, now)).collect()
+    }
+
+    /// Forgets what a jail has counted, because its filter now means something else.
+    pub fn recount(&mut self, jail: &JailName) {
+        if let Some(jail) = self.jails.get_mut(jail) {
+            jail.tally = Tally::default();
+        }
+    }
+
+    /// Counts sightings of the past without deciding anything; [`Warden::evaluate`] decides once they are all in.
+    pub fn feed(&mut self, sightings: &[Sighting]) {
+        for sighting in sightings {
+            self.count(sighting);
+        }
+    }
+
+    /// Decides once over everything that was fed. A ban that would be over by `now` is none.
+    pub fn evaluate(&mut self, now: Stamp) -> Vec<Decision> {
+        let mut due = Vec::new();
+        for (name, jail) in &self.jails {
+            for (subject, failures) in jail.tally.complete(jail.rules.maxretry, jail.rules.findtime) {
+                due.push((Place { jail: name.clone(), subject }, failures));
+            }
+        }
+        let mut decisions = Vec::new();
+        for (place, failures) in due {
+            let evidence = failures.iter().map(|failure| failure.entry).collect();
+            let Some(ban) = self.ban_of(&place, &failures, Cause::Configuration { evidence }) else { continue };
+            if ban.until > now {
+                decisions.extend(self.decide(ban, now));
+            }
+        }
+        decisions
+    }
+
+    /// Counts sightings of the present and decides about each. `now` tells which bans would be over already.
+    pub fn see(&mut self, sightings: &[Sighting], now: Stamp) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        for sighting in sightings {
+            let Some((place, failures)) = self.count(sighting) else { continue };
+            let evidence = failures.iter().map(|failure| failure.entry).collect();
+            let cause = Cause::Failures { decided: sighting.entry, evidence };
+            if let Some(ban) = self.ban_of(&place, &failures, cause) {
+                decisions.extend(self.decide(ban, now));
+            }
+        }
+        decisions
+    }
+
+    /// Takes over bans that the kernel holds and the ledger did not know, each with its end. They are provisional until
+    /// [`Warden::confirm`]; a deciding entry that is read before that takes its place. `lifted` are bans that ended
+    /// before their time: an element with the end of one of these is a ban whose lifting did not reach the kernel.
+    /// Gives back the places that are not adopted: those, jails that are not there, and allowed subjects.
+    pub fn adopt(&mut self, found: impl IntoIterator<Item = (Place, Stamp)>, lifted: &[Ban], now: Stamp) -> Vec<Place> {
+        let mut refused = Vec::new();
+        for (place, until) in found {
+            let was_lifted = lifted.iter().any(|ban| ban.place == place && apart(ban.until, until) <= SAME_END);
+            let wanted = self.jails.get(&place.jail).is_some_and(|jail| !jail.rules.allow.covers(&place.subject));
+            if was_lifted || !wanted {
+                refused.push(place);
+            } else if self.roster.at(&place).is_none() {
+                self.roster
+                    .put(Ban { place, since: now, until, failures: 0, cause: Cause::Adopted }, State::Provisional);
+            }
+        }
+        refused
+    }
+
+    /// The journal has been read to its end: what is still provisional is a ban like any other.
+    pub fn confirm(&mut self) -> Vec<Decision> {
+        let adopted: Vec<Ban> =
+            self.roster.iter().filter(|held| held.state == State::Provisional).map(|held| held.ban.clone()).collect();
+        for ban in &adopted {
+            self.roster.mark(&ban.place, State::Banned);
+            if let Some(jail) = self.jails.get_mut(&ban.place.jail) {
+                jail.bans += 1;
+            }
+        }
+        adopted.into_iter().map(Decision::Ban).collect()
+    }
+
+    /// Ends the bans whose time is over.
+    pub fn expire(&mut self, now: Stamp) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        while let Some(held) = self.roster.take_ended(now) {
+            let at = held.ban.until;
+            decisions.push(Decision::End { ban: held.ban, end: End::Expired, at });
+        }
+        decisions
+    }
+
+    /// The next instant at which [`Warden::expire`] has something to do.
+    pub fn deadline(&self) -> Option<Stamp> {
+        self.roster.next_end()
+    }
+
+    /// The bans in force.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Notes how far a ban has got.
+    pub fn mark(&mut self, place: &Place, state: State) {
+        self.roster.mark(place, state);
+    }
+
+    /// The jails' names, in order.
+    pub fn jails(&self) -> impl Iterator<Item = &JailName> {
+        self.jails.keys()
+    }
+
+    /// How a jail counts.
+    pub fn rules(&self, jail: &str) -> Option<&Rules> {
+        self.jails.get(jail).map(|jail| &jail.rules)
+    }
+
+    /// What a jail has seen.
+    pub fn figures(&self, jail: &str) -> Option<Figures> {
+        self.jails.get(jail).map(|jail| Figures {
+            failures: jail.failures,
+            allowed: jail.allowed,
+            last_failure: jail.last_failure,
+            bans: jail.bans,
+            evicted: jail.tally.evicted(),
+            failing: jail.tally.failing(),
+        })
+    }
+
+    /// Counts one sighting; the failures that complete a ban, if it does.
+    fn count(&mut self, sighting: &Sighting) -> Option<(Place, Vec<Failure>)> {
+        self.counted += 1;
+        if self.counted >= TIDY_EVERY {
+            self.counted = 0;
+            self.tidy(sighting.stamp);
+        }
+        let jail = self.jails.get_mut(&sighting.jail)?;
+        let Some(subject) = jail.rules.subject_of(sighting.address) else {
+            jail.allowed += 1;
+            return None;
+        };
+        jail.failures += 1;
+        jail.last_failure = jail.last_failure.max(sighting.stamp);
+        let place = Place { jail: sighting.jail.clone(), subject };
+        if self.counted_from.get(&place).is_some_and(|settled| sighting.stamp <= *settled) {
+            return None;
+        }
+        if self.roster.at(&place).is_some_and(|held| held.state != State::Provisional) {
+            return None;
+        }
+        let failure = Failure { stamp: sighting.stamp, entry: sighting.entry };
+        let complete = jail.tally.count(subject, failure, jail.rules.maxretry, jail.rules.findtime)?;
+        Some((place, complete))
+    }
+
+    /// The ban that these failures (oldest first) mean.
+    fn ban_of(&self, place: &Place, failures: &[Failure], cause: Cause) -> Option<Ban> {
+        let rules = &self.jails.get(&place.jail)?.rules;
+        let since = failures.last()?.stamp;
+        let until = since.after(rules.bantime);
+        let failures = u32::try_from(failures.len()).unwrap_or(u32::MAX);
+        Some(Ban { place: place.clone(), since, until, failures, cause })
+    }
+
+    /// Settles the failures of `ban` and puts it in force, if it can still be of use.
+    fn decide(&mut self, ban: Ban, now: Stamp) -> Option<Decision> {
+        let jail = self.jails.get_mut(&ban.place.jail)?;
+        jail.tally.forget(&ban.place.subject);
+        jail.bans += 1;
+        // Failures during the ban are not the start of the next one, whether it was still of use or not.
+        let over = ban.until <= now;
+        let settled = if over || jail.rules.action == Action::Log { ban.until } else { ban.since };
+        self.counted_from.insert(ban.place.clone(), settled);
+        if jail.rules.action == Action::Log {
+            return Some(Decision::Report(ban));
+        }
+        if over {
+            return Some(Decision::Past(ban));
+        }
+        self.roster.put(ban.clone(), State::Pending);
+        Some(Decision::Ban(ban))
+    }
+
+    fn end(&mut self, place: &Place, end: End, at: Stamp) -> Option<Decision> {
+        let held = self.roster.remove(place)?;
+        self.counted_from.insert(place.clone(), at);
+        Some(Decision::End { ban: held.ban, end, at })
+    }
+
+    /// From when on `place` is counted, where that is not from the beginning: what the ledger keeps with a decision.
+    pub fn counted_from(&self, place: &Place) -> Option<Stamp> {
+        self.counted_from.get(place).copied()
+    }
+
+    /// Forgets failures and settlements too old to matter to anything read at `newest` or later.
+    fn tidy(&mut self, newest: Stamp) {
+        let jails = &mut self.jails;
+        for jail in jails.values_mut() {
+            jail.tally.forget_before(newest.before(jail.rules.findtime));
+        }
+        self.counted_from.retain(|place, settled| {
+            jails.get(&place.jail).is_some_and(|jail| *settled >= newest.before(jail.rules.findtime))
+        });
+    }
+}
+
+fn apart(one: Stamp, other: Stamp) -> Duration {
+    one.since(other).max(other.since(one))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::entry::EntryRef;
+use crate::engine::subject::Subject;
+use crate::engine::time::Length;
+
+const SECOND: u64 = 1_000_000;
+
+fn name(text: &str) -> JailName {
+    text.parse().unwrap()
+}
+
+fn rules() -> Rules {
+    Rules {
+        maxretry: 3,
+        findtime: Duration::from_secs(60),
+        bantime: Length::For(Duration::from_secs(600)),
+        action: Action::Drop,
+        ipv6_prefix: 64,
+        allow: ["192.0.2.99".parse::<Subject>().unwrap()].into_iter().collect(),
+    }
+}
+
+fn warden() -> Warden {
+    let mut warden = Warden::new();
+    warden.configure([(name("sshd"), rules()), (JailName::manual(), rules())]);
+    warden
+}
+
+fn at(second: u64) -> Stamp {
+    Stamp::from_usec(second * SECOND)
+}
+
+fn sighting(address: &str, second: u64, number: u64) -> Sighting {
+    let entry = EntryRef { seqnum_id: 1, seqnum: number };
+    Sighting { jail: name("sshd"), address: address.parse().unwrap(), stamp: at(second), entry }
+}
+
+fn three(address: &str, from: u64) -> Vec<Sighting> {
+    (0..3).map(|step| sighting(address, from + step, from + step)).collect()
+}
+
+fn order(subject: &str) -> BanOrder {
+    BanOrder {
+        subject: subject.parse().unwrap(),
+        jail: JailName::manual(),
+        length: None,
+        reason: String::new(),
+        uid: 0,
+        force: false,
+    }
+}
+
+#[test]
+fn enough_failures_ban_once_with_their_evidence() {
+    let mut warden = warden();
+    let decisions = warden.see(&three("192.0.2.1", 10), at(20));
+    let [Decision::Ban(ban)] = &decisions[..] else { panic!("{decisions:?}") };
+    assert_eq!((ban.since, ban.until, ban.failures), (at(12), at(612), 3));
+    assert_eq!(ban.cause.evidence().iter().map(|entry| entry.seqnum).collect::<Vec<_>>(), [10, 11, 12]);
+    assert_eq!(warden.see(&three("192.0.2.1", 13), at(20)), []);
+    assert_eq!(warden.expire(at(611)), []);
+    assert!(matches!(&warden.expire(at(612))[..], [Decision::End { end: End::Expired, .. }]));
+    assert_eq!(warden.see(&three("192.0.2.1", 700), at(710)).len(), 1);
+}
+
+#[test]
+fn an_allowed_address_is_never_counted_and_its_ipv6_neighbours_are_one() {
+    let mut warden = warden();
+    assert_eq!(warden.see(&three("192.0.2.99", 10), at(20)), []);
+    let spread = [sighting("2001:db8::1", 1, 1), sighting("2001:db8::2", 2, 2), sighting("2001:db8::3", 3, 3)];
+    let decisions = warden.see(&spread, at(4));
+    let [Decision::Ban(ban)] = &decisions[..] else { panic!("{decisions:?}") };
+    assert_eq!(ban.place.subject.to_string(), "2001:db8::/64");
+}
+
+#[test]
+fn feeding_decides_nothing_and_evaluation_decides_once() {
+    let mut warden = warden();
+    warden.feed(&three("192.0.2.1", 10));
+    warden.feed(&three("192.0.2.2", 10));
+    assert!(warden.roster().is_empty());
+    let decisions = warden.evaluate(at(20));
+    assert_eq!(decisions.len(), 2);
+    assert!(decisions.iter().all(|d| matches!(d, Decision::Ban(ban) if ban.cause.word() == "configuration")));
+    assert_eq!(warden.evaluate(at(20)), []);
+}
+
+#[test]
+fn what_was_settled_is_not_counted_again() {
+    let mut first = warden();
+    first.see(&three("192.0.2.1", 10), at(20));
+    let unbanned = first.order_unban("192.0.2.1".parse().unwrap(), None, 0, at(30)).unwrap();
+    assert_eq!(unbanned.len(), 1);
+    let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
+    let mut second = warden();
+    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())], []);
+    second.feed(&three("192.0.2.1", 10));
+    assert_eq!(second.evaluate(at(31)), []);
+    assert_eq!(second.see(&three("192.0.2.1", 31), at(34)).len(), 1);
+}
+
+#[test]
+fn a_ban_that_is_over_already_is_told_and_not_put_in_force() {
+    let mut warden = warden();
+    let decisions = warden.see(&three("192.0.2.1", 10), at(5000));
+    assert!(matches!(&decisions[..], [Decision::Past(_)]));
+    assert!(warden.roster().is_empty());
+    assert_eq!(warden.see(&three("192.0.2.1", 100), at(5000)), [], "it was banned then");
+    assert_eq!(warden.see(&three("192.0.2.1", 613), at(5000)).len(), 1);
+}
+
+#[test]
+fn an_adopted_ban_gives_way_to_its_own_deciding_entry() {
+    let mut warden = warden();
+    let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
+    let gone = Place { jail: name("gone"), subject: "192.0.2.1".parse().unwrap() };
+    let refused = warden.adopt([(place.clone(), at(612)), (gone.clone(), at(612))], &[], at(13));
+    assert_eq!(refused, [gone]);
+    let decisions = warden.see(&three("192.0.2.1", 10), at(20));
+    assert!(matches!(&decisions[..], [Decision::Ban(ban)] if ban.cause.word() == "failures"));
+    assert_eq!(warden.confirm(), []);
+    let other = Place { jail: name("sshd"), subject: "192.0.2.2".parse().unwrap() };
+    warden.adopt([(other, at(612))], &[], at(13));
+    assert!(matches!(&warden.confirm()[..], [Decision::Ban(ban)] if ban.cause == Cause::Adopted));
+}
+
+#[test]
+fn a_ban_whose_lifting_did_not_reach_the_kernel_is_not_adopted() {
+    let mut warden = warden();
+    let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
+    let lifted = Ban { place: place.clone(), since: at(12), until: at(612), failures: 3, cause: Cause::Adopted };
+    let almost = Stamp::from_usec(at(612).usec() + 3000);
+    let refused = warden.adopt([(place.clone(), almost)], std::slice::from_ref(&lifted), at(40));
+    assert_eq!(refused, std::slice::from_ref(&place));
+    assert_eq!(warden.adopt([(place, at(700))], &[lifted], at(40)), []);
+}
+
+#[test]
+fn orders_are_refused_by_name() {
+    let mut warden = warden();
+    let gateway: IpAddr = "192.0.2.254".parse().unwrap();
+    let protected = [(gateway, "default gateway")];
+    let refusal = |warden: &mut Warden, order| warden.order_ban(order, &protected, at(1)).unwrap_err();
+    assert!(matches!(refusal(&mut warden, order("192.0.2.99")), Refusal::Ignored { .. }));
+    assert!(matches!(refusal(&mut warden, order("192.0.2.0/24")), Refusal::Protected { .. }));
+    let elsewhere = BanOrder { jail: name("nowhere"), ..order("192.0.2.1") };
+    assert!(matches!(refusal(&mut warden, elsewhere), Refusal::NoSuchJail(_)));
+    let forced = BanOrder { force: true, ..order("192.0.2.0/24") };
+    assert!(warden.order_ban(forced, &protected, at(1)).is_ok());
+    let unban = |warden: &mut Warden, subject: &str| warden.order_unban(subject.parse().unwrap(), None, 0, at(2));
+    let error = unban(&mut warden, "192.0.2.5").unwrap_err().to_string();
+    assert_eq!(error, "192.0.2.5 is not banned; it lies in 192.0.2.0/24 in jail manual, which has to be named itself");
+    assert_eq!(unban(&mut warden, "192.0.0.0/16").unwrap().len(), 1);
+}
+
+#[test]
+fn an_address_opens_the_prefix_it_was_counted_by() {
+    let mut warden = warden();
+    warden.see(&three("2001:db8::10", 10), at(20));
+    let lifted = warden.order_unban("2001:db8::77".parse().unwrap(), None, 0, at(30)).unwrap();
+    assert_eq!(lifted.len(), 1);
+}
+
+#[test]
+fn a_jails_end_and_a_new_allowance_lift_bans() {
+    let mut warden = warden();
+    warden.see(&three("192.0.2.1", 10), at(20));
+    warden.see(&three("192.0.2.2", 10), at(20));
+    let allowing = Rules { allow: ["192.0.2.2".parse().unwrap()].into_iter().collect(), ..rules() };
+    warden.configure([(name("sshd"), allowing)]);
+    let ended = warden.lift_unwanted(&BTreeSet::new(), at(30));
+    assert!(
+        matches!(&ended[..], [Decision::End { end: End::Configuration, ban, .. }] if ban.place.subject.to_string() == "192.0.2.2")
+    );
+    warden.configure([]);
+    assert_eq!(warden.lift_unwanted(&BTreeSet::from([name("sshd")]), at(31)), [], "left out by a mistake");
+    assert_eq!(warden.lift_unwanted(&BTreeSet::new(), at(31)).len(), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    See { host: u8, wait: u64, back: u64 },
+    Unban(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0u8..3, 0u64..40, 0u64..30).prop_map(|(host, wait, back)| Step::See { host, wait, back }),
+        1 => (0u8..3).prop_map(Step::Unban),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+proptest! {
+    /// Against the rule written plainly: all failures of a host are kept, and looked at anew each time.
+    #[test]
+    fn it_bans_just_when_the_plain_rule_does(steps in steps()) {
+        let mut warden = warden();
+        let mut now = 1000;
+        let mut plain: Vec<Vec<u64>> = vec![Vec::new(); 3];
+        let mut settled = [0u64; 3];
+        let mut until = [0u64; 3];
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::See { host, wait, back } => {
+                    now += wait;
+                    for ended in warden.expire(at(now)) {
+                        let Decision::End { at: ended, .. } = ended else { panic!() };
+                        prop_assert!(ended <= at(now));
+                    }
+                    let (who, stamp) = (usize::from(host), now - back);
+                    let decisions = warden.see(&[sighting(&format!("192.0.2.{host}"), stamp, number as u64)], at(now));
+                    let mut banned = false;
+                    if until[who] <= now && stamp > settled[who] {
+                        plain[who].push(stamp);
+                        let newest = *plain[who].iter().max().unwrap();
+                        let near = plain[who].iter().filter(|s| newest - **s <= 60).count();
+                        if near >= 3 {
+                            banned = true;
+                            plain[who].clear();
+                            settled[who] = newest;
+                            until[who] = newest + 600;
+                        }
+                    }
+                    prop_assert_eq!(decisions.len(), usize::from(banned));
+                }
+                Step::Unban(host) => {
+                    let who = usize::from(host);
+                    let lifted = warden.order_unban(Subject::host(IpAddr::from([192, 0, 2, host])), None, 0, at(now));
+                    prop_assert_eq!(lifted.is_ok(), until[who] > now);
+                    if until[who] > now {
+                        until[who] = 0;
+                        settled[who] = now;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Reading a part of the journal by itself: for windows of a jail that was not there before, and for trials.
+
+use std::net::IpAddr;
+
+use super::stream::{Place, Stream};
+use super::{Examine, JournalError, Source};
+use crate::engine::ban::JailName;
+use crate::engine::entry::{Cursor, Page};
+use crate::engine::jail::Sighting;
+use crate::engine::time::Stamp;
+
+/// Examines the entries of `source` not older than `from`, up to and including `until` (`None`: the present end), through
+/// a handle of its own, in this thread. Returns how many entries it read.
+///
+/// # Errors
+/// The journal cannot be opened or read; what came before the error has been sighted.
+pub fn read_between(
+    source: &Source,
+    from: Stamp,
+    until: Option<&Cursor>,
+    examine: &mut dyn Examine,
+    sighted: &mut dyn FnMut(Sighting),
+) -> Result<u64, JournalError> {
+    let mut stream = Stream::open(source)?;
+    let end = match until {
+        Some(cursor) => Some(*cursor),
+        None => stream.end()?,
+    };
+    let Some(end) = end else { return Ok(0) };
+    stream.select(examine.terms().as_deref())?;
+    stream.seek(Place::From(from))?;
+    let mut page = Page::default();
+    let mut entries = 0;
+    // Taking every entry's cursor would cost as much as reading it: only from the stamp of `end` on can one be past it.
+    while stream.advance()? && !(stream.stamp()? >= end.realtime && stream.is_past(&end)?) {
+        entries += 1;
+        sight(&mut stream, &mut page, examine, sighted).ok();
+    }
+    Ok(entries)
+}
+
+/// Examines the current entry of `stream` and hands on its sightings.
+///
+/// # Errors
+/// The entry cannot be read as a whole; then it has not been examined, or has sighted nothing.
+pub(super) fn sight(
+    stream: &mut Stream,
+    page: &mut Page,
+    examine: &mut dyn Examine,
+    sighted: &mut dyn FnMut(Sighting),
+) -> Result<(), JournalError> {
+    stream.copy(examine.wanted(), page)?;
+    let entry = page.entry();
+    let stamp = entry.stamp();
+    let mut place = None;
+    let mut failure = None;
+    examine.examine(entry, &mut |jail: JailName, address: IpAddr| {
+        if place.is_none() {
+            match stream.cursor() {
+                Ok(cursor) => place = Some(cursor.entry),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(entry) = place {
+            sighted(Sighting { jail, address, stamp, entry });
+        }
+    });
+    failure.map_or(Ok(()), Err)
+}

@@ -1,0 +1,362 @@
+//! The reader's thread: feeds what was decided before, reads what is new, waits, and proves that it is not deaf.
+
+use std::time::{Duration, Instant};
+
+use super::feed::sight;
+use super::line::{Line, Stopped};
+use super::order::order;
+use super::stream::{Place, Presence, Stream};
+use super::{Examine, Harvest, JournalError, News, Phase, Plan, Reason, Start};
+use crate::engine::entry::{Cursor, Page};
+use crate::engine::time::Stamp;
+
+/// A harvest is handed over when it has so many entries or sightings, or when there is nothing more to read.
+const ENTRIES: u64 = 4096;
+const SIGHTINGS: usize = 512;
+
+/// journald tells its readers up to 250 ms late. Failures come in rows: so long after one we look by ourselves.
+const ALERT: Duration = Duration::from_secs(30);
+const ALERT_TICK: Duration = Duration::from_millis(20);
+/// How often we look where sd-journal does not tell (reliably) of changes.
+const FILES_TICK: Duration = Duration::from_millis(250);
+const NETWORK_TICK: Duration = Duration::from_secs(2);
+
+/// How long is waited before the journal is opened again after an error, at first and at most.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(60);
+
+/// The thread's state.
+pub struct Reader {
+    plan: Plan,
+    examine: Box<dyn Examine>,
+    line: Line,
+    stream: Stream,
+    /// What is still to be fed.
+    feed: Option<Feed>,
+    /// Everything up to here has been examined, or is fed.
+    position: Option<Cursor>,
+    page: Page,
+    caught_up: bool,
+    alert_until: Option<Instant>,
+    liveness_due: Instant,
+    retry: Duration,
+    /// What has to be told when the thread begins to run.
+    opening: Vec<News>,
+}
+
+#[derive(Clone, Copy)]
+struct Feed {
+    from: Stamp,
+    until: Cursor,
+}
+
+/// Why reading does not go on.
+enum Halt {
+    Stopped,
+    Broken(JournalError),
+}
+
+/// Why a harvest was closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    /// There is more to read.
+    Full,
+    /// There is no more.
+    End,
+    /// The next entry is past the mark. The stream stands on it.
+    Past,
+}
+
+impl Reader {
+    /// Opens the journal and finds where to begin.
+    pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, JournalError> {
+        let mut stream = Stream::open(&plan.source)?;
+        let mut opening = Vec::new();
+        let (feed, position) = match plan.start {
+            Start::Head => (None, None),
+            Start::Recent { feed_from } => {
+                let end = stream.end()?;
+                (end.map(|until| Feed { from: feed_from, until }), end)
+            }
+            Start::Resume { checkpoint, feed_from } => {
+                let (position, gap) = resumed(&mut stream, checkpoint)?;
+                opening.extend(gap);
+                (position.map(|until| Feed { from: feed_from, until }), position)
+            }
+        };
+        if plan.start != Start::Head && feed.is_none() {
+            opening.push(News::Fed);
+        }
+        stream.select(examine.terms().as_deref())?;
+        stream.seek(Place::after(position.as_ref()))?;
+        Ok(Reader {
+            liveness_due: now() + plan.liveness,
+            plan,
+            examine,
+            line,
+            stream,
+            feed,
+            position,
+            page: Page::default(),
+            caught_up: false,
+            alert_until: None,
+            retry: RETRY,
+            opening,
+        })
+    }
+
+    /// Reads until it is stopped, nobody listens, or the plan is done.
+    pub fn run(mut self) {
+        while let Err(halt) = self.read() {
+            let Halt::Broken(error) = halt else { return };
+            if self.mend(error).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Halt> {
+        for news in std::mem::take(&mut self.opening) {
+            self.line.send(news)?;
+        }
+        while let Some(feed) = self.feed {
+            self.feed(feed)?;
+        }
+        loop {
+            let close = self.harvest(Phase::Live, None)?;
+            self.line.attend()?;
+            if let Some(successor) = self.line.successor() {
+                self.hand_over(successor, close)?;
+                continue;
+            }
+            if close != Close::End {
+                continue;
+            }
+            self.retry = RETRY;
+            if !self.caught_up {
+                self.caught_up = true;
+                self.line.send(News::CaughtUp)?;
+            }
+            if self.plan.once {
+                self.line.send(News::End)?;
+                return Ok(());
+            }
+            if now() >= self.liveness_due {
+                self.listen_anew()?;
+                self.liveness_due = now() + self.plan.liveness;
+                continue;
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Feeds, then stands behind the checkpoint. A new one to examine with starts it over: windows take an entry once.
+    fn feed(&mut self, feed: Feed) -> Result<(), Halt> {
+        self.stream.seek(Place::From(feed.from))?;
+        while feed.from <= feed.until.realtime && self.harvest(Phase::Feed, Some(&feed.until))? == Close::Full {
+            self.line.attend()?;
+            if let Some(successor) = self.line.successor() {
+                self.examine = successor;
+                self.stream.select(self.examine.terms().as_deref())?;
+                self.line.send(News::Replaced { at: self.position })?;
+                return Ok(());
+            }
+        }
+        self.stream.seek(Place::after(self.position.as_ref()))?;
+        self.feed = None;
+        Ok(self.line.send(News::Fed)?)
+    }
+
+    /// Reads on until something closes the harvest, and hands it over. `until`: not past this entry.
+    fn harvest(&mut self, phase: Phase, until: Option<&Cursor>) -> Result<Close, Halt> {
+        let mut harvest =
+            Harvest { sightings: Vec::new(), phase, cursor: None, stamp: Stamp::EPOCH, entries: 0, unreadable: 0 };
+        let close = loop {
+            if self.line.is_stopped() {
+                return Err(Halt::Stopped);
+            }
+            if harvest.entries >= ENTRIES || harvest.sightings.len() >= SIGHTINGS {
+                break Close::Full;
+            }
+            if !self.stream.advance()? {
+                break Close::End;
+            }
+            let stamp = self.stream.stamp()?;
+            if let Some(mark) = until
+                // While feeding, an entry's place is asked for only where it can matter: it costs as much as the entry.
+                && (phase == Phase::Live || stamp >= mark.realtime)
+                && self.stream.is_past(mark)?
+            {
+                break Close::Past;
+            }
+            harvest.entries += 1;
+            harvest.stamp = stamp;
+            let sightings = &mut harvest.sightings;
+            let read = sight(&mut self.stream, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));
+            harvest.unreadable += u64::from(read.is_err());
+        };
+        if harvest.entries == 0 {
+            return Ok(close);
+        }
+        if phase == Phase::Live {
+            // At an entry past the mark everything up to the mark has been examined. Where the journal cannot name the
+            // entry, the checkpoint stays behind, which loses nothing.
+            harvest.cursor = match (close, until) {
+                (Close::Past, Some(mark)) => Some(*mark),
+                _ => self.stream.cursor().ok(),
+            };
+            self.position = harvest.cursor.or(self.position);
+            if !harvest.sightings.is_empty() {
+                self.alert_until = Some(now() + ALERT);
+            }
+        }
+        self.line.send(News::Harvest(harvest))?;
+        Ok(close)
+    }
+
+    /// Gives over to `successor`: at the present end where that has been reached, so that no old entry is new to it.
+    fn hand_over(&mut self, successor: Box<dyn Examine>, close: Close) -> Result<(), Halt> {
+        let drained = if close == Close::End { self.drain() } else { Ok(()) };
+        self.examine = successor;
+        if !matches!(drained, Err(Halt::Stopped)) {
+            self.line.send(News::Replaced { at: self.position })?;
+        }
+        drained?;
+        self.select_and_seek()
+    }
+
+    /// Reads up to the entry that is the journal's last at this moment, selected or not, and stands behind it.
+    fn drain(&mut self) -> Result<(), Halt> {
+        self.stream.refresh()?;
+        let end = self.stream.end()?;
+        self.select_and_seek()?;
+        let Some(end) = end.filter(|end| self.is_ahead(end)) else { return Ok(()) };
+        while self.harvest(Phase::Live, Some(&end))? == Close::Full {}
+        self.position = Some(end);
+        Ok(())
+    }
+
+    fn select_and_seek(&mut self) -> Result<(), Halt> {
+        self.stream.select(self.examine.terms().as_deref())?;
+        self.stream.seek(Place::after(self.position.as_ref()))?;
+        Ok(())
+    }
+
+    fn is_ahead(&self, cursor: &Cursor) -> bool {
+        self.position.is_none_or(|position| order(cursor, &position).is_gt())
+    }
+
+    /// Looks with a fresh handle for entries that ours should have seen. Where there are none, the checkpoint moves on
+    /// to the journal's end, so that it does not get old and go with the oldest file.
+    fn listen_anew(&mut self) -> Result<(), Halt> {
+        let mut fresh = Stream::open(&self.plan.source)?;
+        let end = fresh.end()?;
+        fresh.select(self.examine.terms().as_deref())?;
+        fresh.seek(Place::after(self.position.as_ref()))?;
+        if fresh.advance()? {
+            let heard = fresh.cursor()?;
+            // It may have come just now.
+            self.stream.refresh()?;
+            while self.harvest(Phase::Live, None)? == Close::Full {}
+            if self.is_ahead(&heard) {
+                fresh.seek(Place::after(self.position.as_ref()))?;
+                self.stream = fresh;
+                self.line.send(News::Reopened { reason: Reason::Deaf })?;
+            }
+        } else if let Some(end) = end.filter(|end| self.is_ahead(end)) {
+            self.position = Some(end);
+            self.line.send(News::Harvest(Harvest {
+                sightings: Vec::new(),
+                phase: Phase::Live,
+                cursor: Some(end),
+                stamp: end.realtime,
+                entries: 0,
+                unreadable: 0,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the journal to change, for an order, or until it is time to look.
+    fn wait(&mut self) -> Result<(), Halt> {
+        let now = now();
+        let wakes = self.plan.source.wakes();
+        let mut timeout = self.liveness_due.saturating_duration_since(now);
+        if !wakes {
+            timeout = timeout.min(FILES_TICK);
+        } else if !self.stream.wakes_reliably() {
+            timeout = timeout.min(NETWORK_TICK);
+        }
+        if self.alert_until.is_some_and(|until| now < until) {
+            timeout = timeout.min(ALERT_TICK);
+        }
+        let descriptor = if wakes { Some(self.stream.descriptor()?) } else { None };
+        let changed = self.line.wait(descriptor, Some(timeout))?.map_err(JournalError::from)?;
+        if changed || (wakes && !self.stream.wakes_reliably()) {
+            self.stream.refresh()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the journal anew, ever less often, until that works.
+    fn mend(&mut self, error: JournalError) -> Result<(), Stopped> {
+        if self.retry == RETRY {
+            self.line.send(News::Failed { error })?;
+        }
+        loop {
+            let until = now() + self.retry;
+            self.retry = (self.retry * 2).min(RETRY_MOST);
+            while now() < until {
+                if self.line.wait(None, Some(until.saturating_duration_since(now())))?.is_err() {
+                    // poll(2) is out of memory. Never mind the orders then, but never spin.
+                    std::thread::sleep(RETRY);
+                }
+            }
+            if let Ok(gap) = self.reopen() {
+                gap.into_iter().try_for_each(|gap| self.line.send(gap))?;
+                return self.line.send(News::Reopened { reason: Reason::Failed });
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<Option<News>, JournalError> {
+        let mut stream = Stream::open(&self.plan.source)?;
+        let mut gap = None;
+        if let Some(position) = self.position {
+            (self.position, gap) = resumed(&mut stream, position)?;
+        }
+        stream.select(self.examine.terms().as_deref())?;
+        stream.seek(Place::after(self.position.as_ref()))?;
+        self.stream = stream;
+        Ok(gap)
+    }
+}
+
+/// Where to go on after `checkpoint`, and the gap if its entry is gone.
+fn resumed(stream: &mut Stream, checkpoint: Cursor) -> Result<(Option<Cursor>, Option<News>), JournalError> {
+    let gap = |to| Some(News::Gap { from: checkpoint.realtime, to });
+    Ok(match stream.presence(&checkpoint)? {
+        Presence::Here => (Some(checkpoint), None),
+        // Behind an entry that is gone sd-journal goes by number, by the boot's clock, or by wall time.
+        Presence::Gone(first) => (Some(checkpoint), gap(Some(first))),
+        // A checkpoint of the future, of another machine perhaps: waiting for it would be deafness.
+        Presence::Last => (stream.end()?, gap(None)),
+    })
+}
+
+impl From<Stopped> for Halt {
+    fn from(_: Stopped) -> Halt {
+        Halt::Stopped
+    }
+}
+
+impl From<JournalError> for Halt {
+    fn from(error: JournalError) -> Halt {
+        Halt::Broken(error)
+    }
+}
+
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "the thread has to know how long it may wait")]
+    Instant::now()
+}

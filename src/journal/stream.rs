@@ -1,0 +1,177 @@
+//! The selected entries of a journal, in order, from some place on. The traps of sd-journal's positions end here.
+
+use std::cmp::Ordering;
+use std::os::fd::RawFd;
+
+use systemd::journal::Journal;
+
+use super::order::order;
+use super::{JournalError, Source, sys};
+use crate::engine::entry::{Cursor, Field, Page, VALUE_LIMIT, Wanted};
+use crate::engine::time::Stamp;
+
+/// What sd-journal need not decompress beyond. It has to be more than the longest `NAME=` (64 and one) and a value of
+/// [`VALUE_LIMIT`] together, so that a value cut by it is still seen to be cut.
+const THRESHOLD: usize = VALUE_LIMIT + 128;
+
+/// An open journal.
+pub struct Stream {
+    journal: Journal,
+    /// The entry that was sought to and must not come again.
+    behind: Option<String>,
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// At the first entry.
+    Head,
+    /// At the first entry after this one, which need not be there any more nor be selected.
+    After(&'a Cursor),
+    /// At the first entry not older than this.
+    From(Stamp),
+}
+
+impl<'a> Place<'a> {
+    /// Behind what has been read, if anything has.
+    pub fn after(position: Option<&'a Cursor>) -> Place<'a> {
+        position.map_or(Place::Head, Place::After)
+    }
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    Here,
+    /// It is gone; this is the time of the first entry that sorts behind it.
+    Gone(Stamp),
+    /// It is gone, and so is everything behind it.
+    Last,
+}
+
+impl Stream {
+    /// Opens `source` with all entries selected, at its head.
+    pub fn open(source: &Source) -> Result<Stream, JournalError> {
+        let mut journal = source.open()?;
+        journal.set_data_threshold(THRESHOLD)?;
+        if source.wakes() {
+            // The first call sets up inotify: from here on no change goes unnoticed.
+            journal.fd()?;
+        }
+        let mut stream = Stream { journal, behind: None };
+        stream.seek(Place::Head)?;
+        Ok(stream)
+    }
+
+    /// Selects the entries that have one of `terms`, or all for `None`. The place is lost; [`Stream::seek`] next.
+    pub fn select(&mut self, terms: Option<&[(Field, Vec<u8>)]>) -> Result<(), JournalError> {
+        self.journal.match_flush()?;
+        let Some(terms) = terms else { return Ok(()) };
+        if terms.is_empty() {
+            // No matches at all would select everything. journald writes no such transport.
+            self.journal.match_add("_TRANSPORT", "none")?;
+        }
+        let mut former = None;
+        for (field, value) in terms {
+            if former.is_some_and(|former| former != field) {
+                // Matches of the same field are ORed, those of different fields ANDed unless they are kept apart.
+                self.journal.match_or()?;
+            }
+            self.journal.match_add(field.name(), value.as_slice())?;
+            former = Some(field);
+        }
+        Ok(())
+    }
+
+    /// Goes where [`Stream::advance`] will give the first entry of `place`.
+    pub fn seek(&mut self, place: Place<'_>) -> Result<(), JournalError> {
+        self.behind = None;
+        match place {
+            Place::Head => self.journal.seek_head()?,
+            Place::From(stamp) => self.journal.seek_realtime_usec(stamp.usec())?,
+            Place::After(cursor) => {
+                let text = cursor.to_string();
+                self.journal.seek_cursor(&text)?;
+                self.behind = Some(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes to the next entry. `false` at the end, where it can be tried again later.
+    pub fn advance(&mut self) -> Result<bool, JournalError> {
+        while self.journal.next()? != 0 {
+            match self.behind.take() {
+                Some(cursor) if self.journal.test_cursor(&cursor)? => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The last entry there is, with everything selected; `None` in an empty journal. The place is lost.
+    pub fn end(&mut self) -> Result<Option<Cursor>, JournalError> {
+        self.select(None)?;
+        self.journal.seek_tail()?;
+        if self.journal.previous()? == 0 { Ok(None) } else { self.cursor().map(Some) }
+    }
+
+    /// Is the entry of `cursor` there? With everything selected. The place is lost.
+    pub fn presence(&mut self, cursor: &Cursor) -> Result<Presence, JournalError> {
+        self.select(None)?;
+        let text = cursor.to_string();
+        self.journal.seek_cursor(&text)?;
+        Ok(if self.journal.next()? == 0 {
+            Presence::Last
+        } else if self.journal.test_cursor(&text)? {
+            Presence::Here
+        } else {
+            Presence::Gone(self.stamp()?)
+        })
+    }
+
+    /// The time of the current entry.
+    pub fn stamp(&self) -> Result<Stamp, JournalError> {
+        Ok(Stamp::from_usec(self.journal.timestamp_usec()?))
+    }
+
+    /// The current entry. Costs about as much as reading it.
+    pub fn cursor(&self) -> Result<Cursor, JournalError> {
+        Ok(self.journal.cursor()?.parse()?)
+    }
+
+    /// Does the current entry come after `mark`?
+    pub fn is_past(&self, mark: &Cursor) -> Result<bool, JournalError> {
+        Ok(order(&self.cursor()?, mark) == Ordering::Greater)
+    }
+
+    /// Copies the wanted fields of the current entry to `page`, in one pass.
+    pub fn copy(&mut self, wanted: &Wanted, page: &mut Page) -> Result<(), JournalError> {
+        let stamp = self.stamp()?;
+        let (_, boot) = self.journal.monotonic_timestamp()?;
+        page.begin(stamp, u128::from_be_bytes(*boot.as_bytes()));
+        // All fields, though all that are wanted may have been seen: a field may come again, and the one that differs
+        // most, MESSAGE, comes last anyway.
+        while let Some(data) = sys::next_field(&mut self.journal)? {
+            page.offer(wanted, data);
+        }
+        Ok(())
+    }
+
+    /// Readable when the journal has changed; then [`Stream::refresh`] is due.
+    pub fn descriptor(&self) -> Result<RawFd, JournalError> {
+        Ok(self.journal.fd()?)
+    }
+
+    /// Takes notice of files added, rotated and removed.
+    pub fn refresh(&mut self) -> Result<(), JournalError> {
+        self.journal.process()?;
+        Ok(())
+    }
+
+    /// Does the descriptor tell of every change?
+    pub fn wakes_reliably(&self) -> bool {
+        sys::wakes_reliably(&self.journal)
+    }
+}

@@ -1,0 +1,187 @@
+//! What one commit writes: cursors, and the changes decided up to them in the order they were decided.
+
+use crate::engine::ban::{Ban, Cause, End, JailName, Place};
+use crate::engine::entry::Cursor;
+use crate::engine::time::Stamp;
+
+use super::snapshot::Snapshot;
+
+/// How far a source was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which journal: `local` for the machine's own.
+    pub source: String,
+    /// The last entry whose decisions are all written.
+    pub cursor: Cursor,
+    /// That entry's time, to go on from where the journal no longer has the entry.
+    pub stamp: Stamp,
+}
+
+/// What has to be on disk before a commit returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: a power loss may take the latest commits, cursor and rows together, and the entries are read again.
+    Entries,
+    /// This commit and all before it: a command is in no journal and cannot be read again.
+    Command,
+}
+
+/// One commit. It is applied as a whole or not at all, and applying it again changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// The sources that went on.
+    pub checkpoints: Vec<Checkpoint>,
+    /// What was decided, in that order: a ban's end stands behind its beginning.
+    pub changes: Vec<Change>,
+}
+
+/// Which ban: its place and what decided it (the deciding entry, or else the cause and the time).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub(super) place: Place,
+    pub(super) decided: String,
+}
+
+/// An interval in which a jail counts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The jail.
+    pub jail: JailName,
+    /// When it began.
+    pub since: Stamp,
+    /// When it ends; [`Stamp::NEVER`] where only a command ends it.
+    pub until: Stamp,
+}
+
+/// The two moments of a ban that are told to the bus and the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// It began.
+    Begun,
+    /// It ended.
+    Ended,
+}
+
+/// One thing decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A ban is in force; one of the same place that was ends, as replaced (or as expired, if its time was over).
+    Begun(Ban),
+    /// A ban is in force no longer.
+    Ended {
+        /// Which.
+        key: Key,
+        /// Since when.
+        when: Stamp,
+        /// Why.
+        how: End,
+    },
+    /// Bus and log were told; until this is written, a start tells them again.
+    Announced(Key, Moment),
+    /// Failures of this place at or before this time count no more. It never moves back.
+    CountedFrom(Place, Stamp),
+    /// A jail stops counting.
+    Paused(Pause),
+    /// A pause ends before its time.
+    Resumed {
+        /// The jail.
+        jail: JailName,
+        /// When the pause began.
+        since: Stamp,
+        /// When it ended.
+        when: Stamp,
+    },
+    /// What a jail had counted; takes the place of the same jail's earlier one.
+    Snapshot(Snapshot),
+}
+
+impl Transaction {
+    /// A transaction that only moves a cursor.
+    pub fn at(checkpoint: Checkpoint) -> Transaction {
+        Transaction { checkpoints: vec![checkpoint], changes: Vec::new() }
+    }
+
+    /// Adds a ban.
+    pub fn begin(&mut self, ban: Ban) {
+        self.changes.push(Change::Begun(ban));
+    }
+
+    /// Adds the end of a ban.
+    pub fn end(&mut self, ban: &Ban, when: Stamp, how: End) {
+        self.changes.push(Change::Ended { key: Key::of(ban), when, how });
+    }
+
+    /// Adds that bus and log were told of a ban's beginning or end.
+    pub fn announced(&mut self, ban: &Ban, moment: Moment) {
+        self.changes.push(Change::Announced(Key::of(ban), moment));
+    }
+
+    /// Adds that failures of `place` up to `stamp` count no more.
+    pub fn count_from(&mut self, place: Place, stamp: Stamp) {
+        self.changes.push(Change::CountedFrom(place, stamp));
+    }
+
+    /// Adds all of a later transaction, so that one that could not be written goes with the next.
+    pub fn absorb(&mut self, later: Transaction) {
+        for checkpoint in later.checkpoints {
+            self.checkpoints.retain(|known| known.source != checkpoint.source);
+            self.checkpoints.push(checkpoint);
+        }
+        for change in &later.changes {
+            if let Change::Snapshot(new) = change {
+                self.changes.retain(|known| !matches!(known, Change::Snapshot(old) if old.jail == new.jail));
+            }
+        }
+        self.changes.extend(later.changes);
+    }
+
+    /// Is there nothing to write?
+    pub fn is_empty(&self) -> bool {
+        self.checkpoints.is_empty() && self.changes.is_empty()
+    }
+}
+
+impl Key {
+    /// The key of `ban`: a decision made twice from the same entry has the same one.
+    pub fn of(ban: &Ban) -> Key {
+        let decided = match &ban.cause {
+            Cause::Failures { decided, .. } => decided.to_string(),
+            Cause::Configuration { .. } | Cause::Operator { .. } | Cause::Adopted => {
+                format!("{}:{}", ban.cause.word(), ban.since.usec())
+            }
+        };
+        Key { place: ban.place.clone(), decided }
+    }
+
+    /// Whose ban it is, in which jail.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(source: &str, number: u64) -> Checkpoint {
+        let cursor = format!("s=1;i={number:x}").parse().unwrap();
+        Checkpoint { source: source.into(), cursor, stamp: Stamp::from_usec(number) }
+    }
+
+    #[test]
+    fn a_later_transaction_moves_the_same_sources_on_and_keeps_the_order_of_changes() {
+        let (jail, other): (JailName, JailName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let resumed = |usec| Change::Resumed { jail: other.clone(), since: Stamp::EPOCH, when: Stamp::from_usec(usec) };
+        let snapshot = |config| {
+            Change::Snapshot(Snapshot { jail: jail.clone(), cursor: "s=1;i=1".parse().unwrap(), config, state: vec![] })
+        };
+        let mut first = Transaction::at(checkpoint("local", 1));
+        first.changes = vec![resumed(1), snapshot(1)];
+        let mut later = Transaction::at(checkpoint("local", 2));
+        later.checkpoints.push(checkpoint("container", 7));
+        later.changes = vec![snapshot(2), resumed(2)];
+        first.absorb(later);
+        assert_eq!(first.checkpoints, [checkpoint("local", 2), checkpoint("container", 7)]);
+        assert_eq!(first.changes, [resumed(1), snapshot(2), resumed(2)]);
+    }
+}
