@@ -22,10 +22,12 @@ equal() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "want: $2" "got:  $
 # NAME PATTERN TEXT: the extended regular expression is found in the text.
 found() { if grep -qE -- "$2" <<<"$3"; then ok "$1"; else not_ok "$1" "want: $2" "in:" "$3"; fi; }
 absent() { if grep -qE -- "$2" <<<"$3"; then not_ok "$1" "must not: $2" "in:" "$3"; else ok "$1"; fi; }
-# SECONDS CMD...: until the command succeeds.
+# SECONDS CMD...: until the command succeeds; says what it said last where it does not.
 within() {
-  local end=$(( $(_now) + $1 * 1000 )); shift
-  until "$@" >/dev/null 2>&1; do [ "$(_now)" -lt "$end" ] || { echo "not within the time: $*"; return 1; }; sleep 0.1; done
+  local end=$(( $(_now) + $1 * 1000 )) out; shift
+  until out=$("$@" 2>&1); do
+    [ "$(_now)" -lt "$end" ] || { printf '%s\n' "not within the time: $*" "$out"; return 1; }; sleep 0.1
+  done
 }
 
 m() { e2e_exec "$@"; }
@@ -54,8 +56,9 @@ failed_logins() {
   local i; for i in $(seq "${2:-5}"); do E2E_ATTEMPT=30 e2e_attack badpass "$1" "${3:-alice}" >/dev/null 2>&1 & CLIENTS+=($!); done
 }
 end_clients() {
-  local p; for p in ${CLIENTS[@]+"${CLIENTS[@]}"}; do pkill -TERM -P "$p" 2>/dev/null; kill "$p" 2>/dev/null; done
-  wait ${CLIENTS[@]+"${CLIENTS[@]}"} 2>/dev/null; CLIENTS=()
+  [ ${#CLIENTS[@]} -gt 0 ] || return 0   # `wait` without a name would wait for everything
+  local p; for p in "${CLIENTS[@]}"; do pkill -TERM -P "$p" 2>/dev/null; kill "$p" 2>/dev/null; done
+  wait "${CLIENTS[@]}" 2>/dev/null; CLIENTS=()
 }
 # SECONDS N SRC: sshd has said N times that a password from SRC was wrong (since the last `fresh`).
 failures_logged() { [ "$(m journalctl -q --no-pager -o cat --since "@$FRESH" -g "Failed password .* from $2 port" | wc -l)" -ge "$1" ]; }

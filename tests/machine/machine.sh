@@ -170,6 +170,7 @@ e2e_up() {
     export E2E_NAME E2E_SUITE E2E_BASE E2E_STATE E2E_CGROUP E2E_NSPAWN_ARGS E2E_TMPFS E2E_OWNER="${E2E_OWNER:-}"
     setsid nice -n "$E2E_NICE" unshare --mount --net --propagation private \
       bash "$E2E_SELF" __hold "$E2E_NAME" x </dev/null >>"$E2E_STATE/holder.log" 2>&1 &
+    disown $!   # whoever sourced us does not wait for it
     for i in $(seq 100); do _holder >/dev/null && break; sleep 0.05; done
   fi
   s=$(_wait_boot) || exit 1
