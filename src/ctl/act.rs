@@ -12,7 +12,7 @@ use super::daemon::{BAN, Daemon, MANAGE, UNBAN};
 use super::ending::{Status, refused};
 use super::escape::shown;
 use super::screen::Screen;
-use super::show::counted;
+use super::table::counted;
 use crate::engine::ban::JailName;
 use crate::engine::subject::Subject;
 use crate::engine::time::Length;

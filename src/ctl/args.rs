@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::bus::BusAddress;
@@ -136,7 +136,7 @@ pub struct BanArgs {
 
 /// `unban …`.
 #[derive(Debug, Args)]
-#[group(id = "whom", required = true, multiple = false, args = ["subject", "all"])]
+#[command(group(ArgGroup::new("whom").required(true).args(["subject", "all"])))]
 pub struct UnbanArgs {
     /// The address or prefix, as it was banned
     pub subject: Option<Subject>,
@@ -150,7 +150,7 @@ pub struct UnbanArgs {
 
 /// `test …`.
 #[derive(Debug, Args)]
-#[group(id = "input", required = true, multiple = false, args = ["line_file", "entries", "lines"])]
+#[command(group(ArgGroup::new("input").required(true).args(["line_file", "entries", "lines"])))]
 pub struct TestArgs {
     /// The filter: its name in the configuration, or a file (with a / or ending in .toml)
     #[arg(long, short, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]

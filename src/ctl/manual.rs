@@ -28,11 +28,18 @@ pub fn page(out: &mut dyn Write) -> io::Result<()> {
         .manual("banishctl");
     man.render_title(out)?;
     man.render_name_section(out)?;
-    man.render_synopsis_section(out)?;
+    synopsis().to_writer(out)?;
     man.render_description_section(out)?;
     commands(&command, out)?;
     man.render_options_section(out)?;
     by_hand().to_writer(out)
+}
+
+fn synopsis() -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([bold("banishctl"), roman(" [OPTION...] [COMMAND] [ARGUMENT...]")]);
+    roff
 }
 
 /// A section with a part for each command that is not hidden.

@@ -2,10 +2,12 @@
 
 mod act;
 mod args;
+mod bans;
 mod caller;
 mod daemon;
 mod ending;
 mod escape;
+mod jail;
 mod manual;
 mod monitor;
 mod screen;
@@ -25,6 +27,7 @@ use clap::Parser;
 
 use args::{Cli, Command, ConfigCommand, Global};
 use ending::{Status, verdict};
+use escape::shown_lines;
 use screen::Screen;
 
 /// Does what the command line (the program's name first) says, and tells how that ended.
@@ -32,9 +35,13 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help for a reader that is gone.
-            let _ = error.print();
-            return if error.use_stderr() { Status::Usage } else { Status::Done }.into();
+            // Whoever would read this may be gone.
+            if !error.use_stderr() {
+                let _ = error.print();
+                return Status::Done.into();
+            }
+            let _ = writeln!(std::io::stderr(), "{}", shown_lines(&error.render().to_string()));
+            return Status::Usage.into();
         }
     };
     let status = dispatch(&cli.global, cli.command.unwrap_or(Command::Status { jail: None })).unwrap_or_else(|error| {
@@ -51,8 +58,8 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(global: &Global, command: Command) -> Result<Status> {
     match command {
         Command::Status { jail: None } => on_bus(show::status(global)),
-        Command::Status { jail: Some(jail) } => on_bus(show::jail_status(global, &jail)),
-        Command::List { jail } => on_bus(show::list(global, jail.as_ref())),
+        Command::Status { jail: Some(jail) } => on_bus(jail::jail_status(global, &jail)),
+        Command::List { jail } => on_bus(bans::list(global, jail.as_ref())),
         Command::Ban(args) => on_bus(act::ban(global, &args)),
         Command::Unban(args) => on_bus(act::unban(global, &args)),
         Command::Reload => on_bus(act::reload(global)),

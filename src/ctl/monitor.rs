@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::Global;
+use super::bans::stamp_json;
 use super::daemon::{Daemon, INSPECT};
 use super::ending::{NotRunning, Status, refused};
 use super::escape::shown;
 use super::screen::{Colour, Look, Screen};
-use super::show::stamp_json;
 use super::when::{both, calendar, now};
 use crate::engine::time::Stamp;
 

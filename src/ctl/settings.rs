@@ -9,7 +9,7 @@ use super::args::Global;
 use super::ending::Status;
 use super::escape::shown;
 use super::screen::{Colour, Look, Screen};
-use super::show::counted;
+use super::table::counted;
 use crate::config::{Layout, Place, Problem, Severity, load};
 
 /// Where the configuration is, by the command line.

@@ -81,6 +81,11 @@ impl Table {
     }
 }
 
+/// `1 ban`, `2 bans`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,187 @@
+//! One jail: how it counts, what it counted, and whom it bans.
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::args::Global;
+use super::bans::{ban_table, rows, stamp_json};
+use super::daemon::{Daemon, INSPECT, Properties};
+use super::ending::{NotAllowed, Status};
+use super::escape::shown;
+use super::screen::{Colour, Screen};
+use super::show::line;
+use super::table::{Column, Table};
+use super::when::{both, now, relative, span};
+use crate::engine::ban::JailName;
+use crate::engine::time::{Length, Stamp};
+
+/// `status JAIL`: one jail and its bans.
+///
+/// # Errors
+/// What the daemon refuses; only the bans are left out where addresses may not be seen.
+pub async fn jail_status(global: &Global, name: &JailName) -> Result<Status> {
+    let daemon = Daemon::reach(global).await?;
+    let jail = JailState::read(daemon.jail(name).await?)?;
+    let mut screen = Screen::long(global);
+    if global.json {
+        screen.json(&jail.json())?;
+        screen.finish()?;
+        return Ok(Status::Done);
+    }
+    jail.write(&mut screen)?;
+    if jail.banned > 0 {
+        writeln!(screen)?;
+        match rows(&daemon, Some(name)).await {
+            Ok(bans) => ban_table(&bans, now()).write(&mut screen)?,
+            Err(error) if error.is::<NotAllowed>() => {
+                writeln!(screen, "The addresses are not shown: that needs the right {INSPECT}.")?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    screen.finish()?;
+    Ok(Status::Done)
+}
+
+/// What a jail tells.
+pub struct JailState {
+    name: String,
+    filter: String,
+    mode: String,
+    journal_match: Vec<String>,
+    max_retry: u32,
+    find_time: u64,
+    ban_time: u64,
+    ports: Vec<String>,
+    enabled: bool,
+    failing: u32,
+    failures_total: u64,
+    banned: u32,
+    bans_total: u64,
+    last_failure: u64,
+    packets: u64,
+}
+
+impl JailState {
+    /// From its object's properties.
+    ///
+    /// # Errors
+    /// Where one of them is missing.
+    pub fn read(mut given: Properties) -> Result<JailState> {
+        Ok(JailState {
+            name: given.take("Name")?,
+            filter: given.take("Filter")?,
+            mode: given.take("Mode")?,
+            journal_match: given.take("JournalMatch")?,
+            max_retry: given.take("MaxRetry")?,
+            find_time: given.take("FindTimeUSec")?,
+            ban_time: given.take("BanTimeUSec")?,
+            ports: given.take("Ports")?,
+            enabled: given.take("Enabled")?,
+            failing: given.take("CurrentlyFailing")?,
+            failures_total: given.take("FailuresTotal")?,
+            banned: given.take("CurrentlyBanned")?,
+            bans_total: given.take("BansTotal")?,
+            last_failure: given.take("LastFailureUSec")?,
+            packets: given.take("PacketsDropped")?,
+        })
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "jail": self.name,
+            "filter": self.filter,
+            "mode": self.mode,
+            "journalmatch": self.journal_match,
+            "maxretry": self.max_retry,
+            "findtime_usec": self.find_time,
+            "bantime_usec": stamp_json(self.ban_time),
+            "ports": self.ports,
+            "enabled": self.enabled,
+            "currently_failing": self.failing,
+            "failures_total": self.failures_total,
+            "currently_banned": self.banned,
+            "bans_total": self.bans_total,
+            "last_failure_usec": self.last_failure,
+            "packets_dropped": self.packets,
+        })
+    }
+
+    fn write(&self, screen: &mut Screen) -> Result<()> {
+        let look = screen.look();
+        let (colour, state) = if self.enabled { (Colour::Green, "enabled") } else { (Colour::Grey, "disabled") };
+        let (find, ban) = (Length::from_usec(self.find_time), Length::from_usec(self.ban_time));
+        let ports = if self.ports.is_empty() { "all".into() } else { shown(&self.ports.join(", ")) };
+        writeln!(screen, "{} {} - jail of banishd", look.dot(colour), shown(&self.name))?;
+        line(screen, "State", &look.paint(colour, state))?;
+        line(screen, "Filter", &format!("{} ({})", shown(&self.filter), shown(&self.mode)))?;
+        for (at, branch) in self.journal_match.iter().enumerate() {
+            line(screen, if at == 0 { "Journal" } else { "or" }, &shown(branch))?;
+        }
+        let rule = format!("{} within {} ban {}", counted_failures(self.max_retry), length(find), for_length(ban));
+        line(screen, "Rule", &rule)?;
+        line(screen, "Ports", &ports)?;
+        let last = both(Stamp::from_usec(self.last_failure), now());
+        line(
+            screen,
+            "Failing",
+            &format!(
+                "{} now; {} since the start, the last of {last}",
+                self.failing,
+                counted_failures(self.failures_total)
+            ),
+        )?;
+        line(screen, "Banned", &format!("{} now; {} since the start", self.banned, self.bans_total))?;
+        line(screen, "Dropped", &format!("{} packets", self.packets))
+    }
+}
+
+fn counted_failures(count: impl Into<u64>) -> String {
+    let count = count.into();
+    format!("{count} failure{}", if count == 1 { "" } else { "s" })
+}
+
+fn length(length: Length) -> String {
+    match length {
+        Length::For(time) => span(time),
+        Length::Permanent => "any time".into(),
+    }
+}
+
+fn for_length(length: Length) -> String {
+    match length {
+        Length::For(time) => format!("for {}", span(time)),
+        Length::Permanent => "permanently".into(),
+    }
+}
+
+/// A line for each jail.
+pub fn jail_table(jails: &[JailState]) -> Table {
+    let mut table = Table::new(&[
+        Column::Left("JAIL"),
+        Column::Left("STATE"),
+        Column::Left("FILTER"),
+        Column::Right("FAILING"),
+        Column::Right("BANNED"),
+        Column::Right("TOTAL"),
+        Column::Left("LAST FAILURE"),
+    ]);
+    let now = now();
+    for jail in jails {
+        let filter =
+            if jail.mode == "normal" { jail.filter.clone() } else { format!("{} ({})", jail.filter, jail.mode) };
+        table.row([
+            jail.name.clone(),
+            if jail.enabled { "enabled".into() } else { "disabled".into() },
+            filter,
+            jail.failing.to_string(),
+            jail.banned.to_string(),
+            jail.bans_total.to_string(),
+            relative(Stamp::from_usec(jail.last_failure), now),
+        ]);
+    }
+    table
+}
