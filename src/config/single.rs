@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use figment::Figment;
+
 use super::filters::Filters;
 use super::layers::{self, Layout};
 use super::merged::{Merged, excerpt};
 use super::problem::{Problem, Severity, sorted};
-use super::source::Nothing;
 use super::words::nearest;
 use crate::engine::filter::{Definition, Filter};
 
@@ -41,7 +42,7 @@ pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
     let mut problems = Vec::new();
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let whole = super::fragment(path, &mut problems).filter(|(_, whole)| *whole);
-    let tree = whole.map(|(fragment, _)| Merged::of(&["filter", &name], Nothing, vec![fragment]));
+    let tree = whole.map(|(fragment, _)| Merged::of(&["filter", &name], Figment::new(), vec![fragment]));
     let path = path.to_path_buf();
     let mut filters = Filters::read([(&name, &path, tree.as_ref())], &mut problems);
     let used = filters.named(&name, mode, &mut problems);
