@@ -11,10 +11,13 @@ mod space;
 #[allow(dead_code, reason = "shared with the firewall's tests")]
 mod sys;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use banish::engine::time::Stamp;
+use banish::ledger::Store;
 use journal::Record;
 use serde_json::Value;
 use space::{in_space, nft};
@@ -113,6 +116,21 @@ fn elements(set: &str) -> Vec<String> {
     found
 }
 
+/// When each element of a set ends, in seconds since the epoch.
+fn ends(set: &str) -> BTreeMap<String, u64> {
+    let text = space::run("nft", &["-j", "list", "set", "inet", "banish", set]);
+    let listed: Value = serde_json::from_str(&text).unwrap();
+    let set = listed["nftables"].as_array().unwrap().iter().find_map(|item| item.get("set")).unwrap();
+    let elements = set["elem"].as_array().unwrap().iter();
+    elements
+        .map(|element| {
+            let element = &element["elem"];
+            let left = element["expires"].as_u64().unwrap();
+            (element["val"].as_str().unwrap().to_owned(), now() / SECOND + left)
+        })
+        .collect()
+}
+
 fn until(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
@@ -207,6 +225,31 @@ fn bans_outlive_the_daemon_and_come_back_after_the_kernel_forgot_them() {
         nft("flush ruleset");
         world.once();
         assert_eq!(elements("sshd4_32"), ["192.0.2.10"], "as after a reboot");
+    });
+}
+
+/// I4 of docs/ledger.md.
+#[test]
+fn after_catching_up_kernel_and_ledger_agree_to_the_second() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let recent = now() - 300 * SECOND;
+        world.log(failures("192.0.2.10", 5, recent).into_iter().chain(failures("192.0.2.20", 5, recent + 60 * SECOND)));
+        world.once();
+        // The kernel's own idea of the ends is spoilt: shorter, longer, one missing, one too many.
+        nft("delete element inet banish sshd4_32 { 192.0.2.10, 192.0.2.20 }");
+        nft("add element inet banish sshd4_32 { 192.0.2.20 timeout 5h }");
+        world.once();
+        let (store, restored) = Store::open(&world.path("state"), Stamp::from_usec(now())).unwrap();
+        let known: BTreeMap<String, u64> =
+            restored.bans.iter().map(|ban| (ban.place.subject.to_string(), ban.until.usec() / SECOND)).collect();
+        assert_eq!(known.len(), 2);
+        let held = ends("sshd4_32");
+        assert_eq!(held.keys().collect::<Vec<_>>(), known.keys().collect::<Vec<_>>());
+        for (who, end) in known {
+            assert!(end.abs_diff(held[&who]) <= 1, "{who}: {end} and {}", held[&who]);
+        }
+        drop(store);
     });
 }
 

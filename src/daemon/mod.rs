@@ -157,6 +157,8 @@ struct Inbox {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// `None` where it cannot be watched.
+    clock: Option<sys::ClockWatch>,
 }
 
 /// What woke the loop.
@@ -167,6 +169,7 @@ enum Event {
     Aside(Aside),
     Stop,
     Hangup,
+    ClockSet,
     BusLost,
     Timer,
 }
@@ -209,6 +212,8 @@ impl Daemon {
                 Event::Aside(Aside::Fed(past)) => self.fed(past).await,
                 Event::Stop => self.stop = true,
                 Event::Hangup => self.reload(None),
+                // The kernel counts down, the ledger has instants: after a jump they differ.
+                Event::ClockSet => self.audit().await,
                 Event::BusLost => self.bus_lost(),
                 Event::Timer => {}
             }
@@ -232,6 +237,7 @@ impl Inbox {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            clock: sys::ClockWatch::new().ok(),
         })
     }
 
@@ -240,6 +246,12 @@ impl Inbox {
         let lost = async {
             match bus {
                 Some(bus) => bus.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let clock_set = async {
+            match &self.clock {
+                Some(clock) => clock.set().await,
                 None => std::future::pending().await,
             }
         };
@@ -262,6 +274,12 @@ impl Inbox {
                 Event::Notices(all)
             }
             Some(aside) = self.asides.recv() => Event::Aside(aside),
+            watched = clock_set => {
+                if watched.is_err() {
+                    self.clock = None;
+                }
+                Event::ClockSet
+            }
             () = timer => Event::Timer,
             () = lost => Event::BusLost,
             Some(request) = self.requests.recv() => Event::Request(request),

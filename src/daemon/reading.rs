@@ -76,7 +76,7 @@ impl Daemon {
     }
 
     /// Makes the kernel's sets equal to the roster.
-    async fn audit(&mut self) {
+    pub(super) async fn audit(&mut self) {
         let Some(firewall) = self.firewall.clone() else { return };
         // Until the journal is read to its end, what only the kernel knows may be a ban that is decided again.
         match firewall.audit(self.elements(), clock::now(), self.progress.caught_up).await {

@@ -1,8 +1,12 @@
-//! What libc alone can tell: the addresses of this machine's interfaces.
+//! What libc alone can tell: the addresses of this machine's interfaces, and that its clock was set.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// The addresses of all interfaces, loopback among them (`getifaddrs(3)`).
 ///
@@ -40,4 +44,82 @@ pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     // SAFETY: the list came from getifaddrs and nothing of it is used any more.
     unsafe { libc::freeifaddrs(list) };
     Ok(addresses)
+}
+
+/// A timer that nobody waits for: it only tells that the wall clock was set, or that the machine slept
+/// (`timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`).
+#[derive(Debug)]
+pub struct ClockWatch {
+    timer: AsyncFd<OwnedFd>,
+}
+
+impl ClockWatch {
+    /// Watches from now on; inside a tokio runtime.
+    ///
+    /// # Errors
+    /// What the calls say.
+    pub fn new() -> io::Result<ClockWatch> {
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call above gave us this descriptor, and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        arm(&fd)?;
+        // SAFETY: an OwnedFd is open and stays the same for as long as the AsyncFd owns it.
+        let timer = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+        Ok(ClockWatch { timer })
+    }
+
+    /// Returns when the clock was set.
+    ///
+    /// # Errors
+    /// What the calls say; then it cannot be watched any more.
+    pub async fn set(&self) -> io::Result<()> {
+        loop {
+            let mut ready = self.timer.readable().await?;
+            let mut expirations = [0u8; 8];
+            // SAFETY: the descriptor is open, the buffer is valid for the 8 bytes that a timerfd gives.
+            let read = unsafe {
+                libc::read(self.timer.get_ref().as_raw_fd(), expirations.as_mut_ptr().cast(), expirations.len())
+            };
+            let error = io::Error::last_os_error();
+            ready.clear_ready();
+            // Its time coming is as good a reason to look as any; no clock gets there otherwise.
+            if read >= 0 || error.raw_os_error() == Some(libc::ECANCELED) {
+                return arm(self.timer.get_ref());
+            }
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn arm(timer: &OwnedFd) -> io::Result<()> {
+    let never = libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 };
+    let at = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: never };
+    let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
+    // SAFETY: the descriptor is open, `at` lives through the call, and the old value is not asked for.
+    let set = unsafe { libc::timerfd_settime(timer.as_raw_fd(), flags, &raw const at, std::ptr::null_mut()) };
+    // A clock that was set since is told by ECANCELED, and the timer is armed all the same.
+    let error = io::Error::last_os_error();
+    if set == 0 || error.raw_os_error() == Some(libc::ECANCELED) { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Nobody sets the clock of a test's machine: what can be shown is that the watch is there and does not cry wolf.
+    #[test]
+    fn a_clock_that_is_not_set_is_not_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let watch = ClockWatch::new().unwrap();
+            assert!(tokio::time::timeout(Duration::from_millis(100), watch.set()).await.is_err());
+        });
+    }
 }
