@@ -68,7 +68,8 @@ fn nft_loads_what_it_lists() {
             run("nft", &["-f", file.path().to_str().unwrap()]);
             assert_eq!(ruleset(), before);
             let differences = wall.wait(wall.firewall.audit(bans, now(), true)).unwrap();
-            assert!(!differences.rebuilt && !differences.rules, "{differences:?}");
+            assert!(!differences.rebuilt, "{differences:?}");
+            assert_eq!(ruleset(), before);
             nft("flush ruleset");
         }
     });
@@ -87,17 +88,17 @@ fn bans_come_change_and_go() {
         ])
         .unwrap();
         let left = |set: &str| nft(&format!("list set inet banish {set}"));
-        assert!(left("sshd4_32").contains("198.51.100.7 timeout 1h expires 59m"));
+        assert!(expires("sshd4_32", "198.51.100.7").starts_with("59m"));
         assert!(left("sshd4_32").contains("198.51.100.8 comment"), "permanent");
         assert!(left("sshd4_24").contains("198.51.100.0 timeout"));
         assert!(left("sshd6_64").contains("2001:db8:: timeout"));
         assert!(left("manual4_25").contains("203.0.113.0 timeout"));
         // Longer, shorter, permanent and back, and lifting what is there and what is not.
         wall.apply([add("sshd", "198.51.100.7", 7200), add("sshd", "198.51.100.8", 60)]).unwrap();
-        assert!(left("sshd4_32").contains("198.51.100.7 timeout 2h expires 1h59m"));
-        assert!(left("sshd4_32").contains("198.51.100.8 timeout 1m expires 59s"));
+        assert!(expires("sshd4_32", "198.51.100.7").starts_with("1h59m"));
+        assert!(expires("sshd4_32", "198.51.100.8").starts_with("59s"));
         wall.apply([add("sshd", "198.51.100.7", 600), add("sshd", "198.51.100.8", 0)]).unwrap();
-        assert!(left("sshd4_32").contains("198.51.100.7 timeout 10m expires 9m"));
+        assert!(expires("sshd4_32", "198.51.100.7").starts_with("9m"));
         assert!(left("sshd4_32").contains("198.51.100.8 comment"));
         for _ in 0..2 {
             wall.apply(
@@ -110,6 +111,14 @@ fn bans_come_change_and_go() {
     });
 }
 
+/// What is left of an element's time, as `nft` says it; empty where it has none.
+fn expires(set: &str, address: &str) -> String {
+    let listed = nft(&format!("list set inet banish {set}"));
+    let after = |word: &str, text: &str| text.split_once(word).map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+    let element = after(&format!("{address} "), &listed);
+    after("expires ", element.split([',', '}']).next().unwrap_or_default())
+}
+
 #[test]
 fn of_several_changes_of_a_place_the_last_counts() {
     on_each_kernel(|wall| {
@@ -118,7 +127,7 @@ fn of_several_changes_of_a_place_the_last_counts() {
         wall.apply([add("sshd", "192.0.2.1", 60), gone(), add("sshd", "192.0.2.2", 60), gone()]).unwrap();
         wall.apply([Change::Remove(place("sshd", "192.0.2.2")), add("sshd", "192.0.2.2", 7200)]).unwrap();
         let listed = nft("list set inet banish sshd4_32");
-        assert!(!listed.contains("192.0.2.1 ") && listed.contains("192.0.2.2 timeout 2h"), "{listed}");
+        assert!(!listed.contains("192.0.2.1 ") && expires("sshd4_32", "192.0.2.2").starts_with("1h59m"), "{listed}");
     });
 }
 
