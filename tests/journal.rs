@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -558,10 +558,11 @@ fn it_ends_when_nobody_listens() {
 #[test]
 fn a_journal_that_is_not_there_is_told_at_once() {
     let (out, _news) = channel(1);
-    let missing = PathBuf::from("/nonexistent/journal");
+    let empty = tempfile::tempdir().unwrap();
+    let missing = empty.path().join("missing");
     let error = Handle::spawn(plan(&missing, Start::Head), Box::new(Failures::of_all()), out).map(drop).unwrap_err();
     assert!(matches!(error, JournalError::Open { .. }), "{error}");
-    assert!(error.to_string().contains("/nonexistent/journal"));
+    assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
 }
 
 #[test]

@@ -97,6 +97,7 @@ mod tests {
         let error = Source::Files(vec![pattern.clone()]).open().map(drop).unwrap_err();
         assert!(error.to_string().contains(pattern.to_str().unwrap()), "{error}");
         assert!(matches!(Source::Files(vec!["/[".into()]).open().map(drop), Err(JournalError::Pattern { .. })));
-        assert!(matches!(Source::Directory("/nonexistent".into()).open().map(drop), Err(JournalError::Open { .. })));
+        let missing = Source::Directory(empty.path().join("missing"));
+        assert!(matches!(missing.open().map(drop), Err(JournalError::Open { .. })));
     }
 }
