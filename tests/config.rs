@@ -150,7 +150,7 @@ fn what_is_no_text_file_is_refused_and_never_waited_for() {
 fn a_file_that_may_not_be_read_is_told_with_the_reason() {
     let directory = directory(&[("jail.d/secret.toml", b"")]);
     let secret = directory.path().join("jail.d/secret.toml");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&secret).is_ok() {
         eprintln!("skipped: this user may read every file");
         return;

@@ -56,7 +56,7 @@ fn definition(name: &str, mode: &str) -> Definition {
         fields: rules
             .iter()
             .map(|rule| FieldRule {
-                field: rule["field"].as_str().unwrap().parse().unwrap(),
+                field: rule["name"].as_str().unwrap().parse().unwrap(),
                 failregex: list(rule.as_table().unwrap(), "failregex"),
             })
             .collect(),
