@@ -170,7 +170,7 @@ pub struct TestArgs {
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub entries: Option<PathBuf>,
     /// Take entries from everywhere, whatever journalmatch says
-    #[arg(long, requires = "entries")]
+    #[arg(long, conflicts_with_all = ["line_file", "lines"])]
     pub any_source: bool,
     /// Take all lines as one session's, in their order
     #[arg(long, conflicts_with = "entries")]

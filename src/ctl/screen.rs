@@ -44,7 +44,7 @@ impl Look {
             Colour::Grey => "0;90",
             Colour::Underline => "0;4",
         };
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// The dot that stands before a status.
