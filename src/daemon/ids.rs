@@ -45,6 +45,9 @@ pub const READER_REOPENED: &str = "7b75ab6aa09b455fb52170129c419f7e";
 /// The journal cannot be read.
 pub const READER_FAILED: &str = "ca74b48e454b4b55960b0cf3a9ba5525";
 
+/// journald dropped messages of a unit.
+pub const JOURNAL_SUPPRESSED: &str = "54db36efd3de403e95f28b6e706c0b79";
+
 /// Part of the configuration is in error.
 pub const CONFIG_BROKEN: &str = "199038647cc8480d998c5635b6e3691e";
 

@@ -5,7 +5,7 @@ use super::report::Record;
 use super::{Daemon, Reached, clock};
 use crate::engine::ban::Place;
 use crate::firewall::{Change, Notice};
-use crate::journal::{Harvest, News, Phase, Reason};
+use crate::journal::{Harvest, News, Phase, Reason, Suppressed};
 
 impl Daemon {
     /// News of the journal.
@@ -48,6 +48,9 @@ impl Daemon {
         if let Some(cursor) = harvest.cursor {
             self.progress.reached = Some(Reached { cursor, stamp: harvest.stamp });
             self.progress.cursor = Some(cursor);
+        }
+        for Suppressed { unit, count } in harvest.suppressed {
+            self.log.tell(Record::JournalSuppressed { unit, count });
         }
         if harvest.sightings.is_empty() {
             return;

@@ -90,6 +90,13 @@ pub enum Record {
         /// Why.
         error: String,
     },
+    /// journald dropped messages of a unit because there were too many.
+    JournalSuppressed {
+        /// The unit.
+        unit: String,
+        /// How many.
+        count: u64,
+    },
     /// Something is wrong with the configuration.
     ConfigProblem {
         /// `file:line:col: key: what`.
@@ -276,6 +283,14 @@ fn tell(record: &Record) {
         }
         Record::ReaderFailed { error } => {
             tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.error = %error, "cannot read the journal: {error}");
+        }
+        Record::JournalSuppressed { unit, count } => {
+            tracing::warn!(
+                MESSAGE_ID = ids::JOURNAL_SUPPRESSED,
+                banish.unit = unit,
+                banish.count = count,
+                "journald dropped {count} messages of {unit}: failures may be among them"
+            );
         }
         Record::ConfigProblem { text, error: true } => {
             tracing::error!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");
