@@ -1,6 +1,7 @@
 //! What the shipped filters make of entries: their tables in `tests/filters`, and what must hold of every one of them.
 
 #![allow(clippy::disallowed_methods, reason = "tests are an edge")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeMap;
 use std::fs;
