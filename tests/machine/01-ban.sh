@@ -30,7 +30,7 @@ import json, sys
 rows = [json.loads(line) for line in sys.argv[1].splitlines()]
 subjects = {row["subject"] for row in rows}
 assert {"192.0.2.10", "2001:db8::/64"} <= subjects, subjects
-assert all(row["cause"] and row["until"] for row in rows), rows
+assert all(row["cause"] and row["until_usec"] > row["since_usec"] for row in rows), rows
 PY
 found "banishctl status names the jail" 'sshd' "$(m banishctl status 2>&1)"
 found "banishctl status JAIL answers" '5' "$(m banishctl status sshd 2>&1)"

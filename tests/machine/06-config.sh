@@ -37,8 +37,11 @@ check "the daemon runs on" m systemctl is-active banishd.service
 equal "it is the same process" "$pid" "$(main_pid)"
 equal "with the configuration it had" "$before" "$(retry)"
 check "and the bans it had" banned 192.0.2.36 manual
-found "the journal says so" 'broken\.toml:' \
+check "the journal says that the reload failed" test -n \
   "$(m journalctl -q --no-pager -u banishd MESSAGE_ID=ac5afc9ce22f482ebdfad7725966ea40 --since "@$FRESH")"
+journal=$(m journalctl -q --no-pager -o cat -u banishd --since "@$FRESH")
+for place in 'jail\.d/broken\.toml:2:' 'jail\.d/broken\.toml:7:' 'filter\.d/broken\.toml:3:'; do
+  found "and tells ${place//\\/}" "$place" "$journal"; done
 refuse "banishctl reload fails too" m banishctl reload
 
 clean
