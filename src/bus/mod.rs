@@ -69,6 +69,9 @@ pub enum BusError {
     /// There is no bus, or it does not let us in.
     #[error("cannot connect to the bus")]
     Connect(#[source] zbus::Error),
+    /// It takes the connection and then says nothing.
+    #[error("the bus does not answer")]
+    Silent,
     /// Another process has the name.
     #[error("the name {NAME} is taken on the bus: is another banishd running?")]
     NameTaken,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -20,6 +21,8 @@ use crate::firewall::Firewall;
 use crate::journal::{self, Plan, Source, Start};
 use crate::ledger::{Durability, Ledger, Moment, OpenError, Restored, Store, Transaction};
 
+/// So long a bus may take to let us serve.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How many messages wait in each channel to the loop.
 const QUEUE: usize = 16;
 
@@ -47,7 +50,7 @@ impl Daemon {
             (None, Source::Live) => Start::Recent { feed_from: plan::feed_from(&loaded.settings, clock::now()) },
             (None, Source::Directory(_) | Source::Files(_)) => Start::Head,
         };
-        warden.restore(restored.bans.clone(), restored.counted_from.clone(), restored.totals.clone());
+        warden.restore(restored.bans.clone(), restored.counted_from.clone());
 
         let ledger = ledger.map(Ledger::spawn).transpose()?;
         let firewall =
@@ -229,5 +232,9 @@ pub(super) async fn bus(
         BusChoice::Address(address) => BusAddress::Address(address),
         BusChoice::None => return Ok(None),
     };
-    Bus::serve(&address, requests, jails).await.map(Some)
+    // A bus that hangs must not keep the daemon from its work.
+    match tokio::time::timeout(BUS_PATIENCE, Bus::serve(&address, requests, jails)).await {
+        Ok(served) => served.map(Some),
+        Err(_) => Err(bus::BusError::Silent),
+    }
 }

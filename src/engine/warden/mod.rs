@@ -46,7 +46,7 @@ pub struct Figures {
     pub allowed: u64,
     /// The time of the newest failure; the epoch where there was none.
     pub last_failure: Stamp,
-    /// Bans ever, those of earlier runs among them.
+    /// Bans decided since the daemon started.
     pub bans: u64,
     /// Subjects forgotten early because there were too many.
     pub evicted: u64,
@@ -86,22 +86,16 @@ impl Warden {
         Warden::default()
     }
 
-    /// Takes up what an earlier run left: the bans in force, from when on to count, and how many bans there ever were.
+    /// Takes up what an earlier run left: the bans in force, and from when on to count.
     pub fn restore(
         &mut self,
         bans: impl IntoIterator<Item = Ban>,
         counted_from: impl IntoIterator<Item = (Place, Stamp)>,
-        totals: impl IntoIterator<Item = (JailName, u64)>,
     ) {
         for ban in bans {
             self.roster.put(ban, State::Banned);
         }
         self.counted_from.extend(counted_from);
-        for (jail, bans) in totals {
-            if let Some(jail) = self.jails.get_mut(&jail) {
-                jail.bans = bans;
-            }
-        }
     }
 
     /// Takes over these jails; one that stays keeps its counts. [`Warden::lift_unwanted`] belongs behind it.

@@ -98,7 +98,7 @@ fn what_was_settled_is_not_counted_again() {
     assert_eq!(unbanned.len(), 1);
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let mut second = warden();
-    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())], []);
+    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())]);
     second.feed(&three("192.0.2.1", 10));
     assert_eq!(second.evaluate(at(31)), []);
     assert_eq!(second.see(&three("192.0.2.1", 31), at(34)).len(), 1);
