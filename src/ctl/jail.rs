@@ -117,7 +117,12 @@ impl JailState {
         let ports = if self.ports.is_empty() { "all".into() } else { shown(&self.ports.join(", ")) };
         writeln!(screen, "{} {} - jail of banishd", look.dot(colour), shown(&self.name))?;
         line(screen, "State", &look.paint(colour, state))?;
-        line(screen, "Filter", &format!("{} ({})", shown(&self.filter), shown(&self.mode)))?;
+        // The built-in jail of bans by hand has none.
+        let filter = match self.filter.as_str() {
+            "" => "-".to_owned(),
+            filter => format!("{} ({})", shown(filter), shown(&self.mode)),
+        };
+        line(screen, "Filter", &filter)?;
         for (at, branch) in self.journal_match.iter().enumerate() {
             line(screen, if at == 0 { "Journal" } else { "or" }, &shown(branch))?;
         }
@@ -171,8 +176,11 @@ pub fn jail_table(jails: &[JailState]) -> Table {
     ]);
     let now = now();
     for jail in jails {
-        let filter =
-            if jail.mode == "normal" { jail.filter.clone() } else { format!("{} ({})", jail.filter, jail.mode) };
+        let filter = match (jail.filter.as_str(), jail.mode.as_str()) {
+            ("", _) => "-".to_owned(),
+            (filter, "normal") => filter.to_owned(),
+            (filter, mode) => format!("{filter} ({mode})"),
+        };
         table.row([
             jail.name.clone(),
             if jail.enabled { "enabled".into() } else { "disabled".into() },
