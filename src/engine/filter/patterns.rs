@@ -1,8 +1,10 @@
 //! Compiled patterns: which of many matches a text, and what its groups mean.
 
+use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 use regex_automata::meta;
+use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
 use regex_automata::nfa::thompson::{self, backtrack};
-use regex_automata::util::captures::Captures;
+use regex_automata::util::captures::{Captures, GroupInfo};
 use regex_automata::util::primitives::PatternID;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, Span};
@@ -39,7 +41,7 @@ impl Pattern {
             Flaw { offset: Some(translation.source_of(offset)), reason }
         })?;
         let engine = Engine::new(&translation.text)?;
-        let roles = Roles::of(&engine.general);
+        let roles = Roles::of(engine.names());
         let from_start = hir.properties().look_set_prefix().contains(Look::Start);
         let to_end = hir.properties().look_set_suffix().contains(Look::End);
         Ok(Pattern { text: translation.text, engine, roles, from_start, to_end })
@@ -72,45 +74,97 @@ fn bytes() -> syntax::Config {
 /// One pattern that tells its groups.
 #[derive(Clone, Debug)]
 struct Engine {
-    general: meta::Regex,
+    /// For whole texts that may or may not match.
+    single: Regex,
     /// The quickest at groups in short texts, for those known to match.
     groups: backtrack::BoundedBacktracker,
+    /// For texts whose end is not known, which the others cannot be told of, and for those that `groups` gives up on.
+    patient: PikeVM,
 }
 
 /// The memory of an engine.
 #[derive(Debug)]
 struct Memory {
-    /// Made when first needed.
-    general: Option<meta::Cache>,
+    locations: CaptureLocations,
     groups: backtrack::Cache,
+    /// Made when first needed.
+    patient: Option<pikevm::Cache>,
     captures: Captures,
+    /// Where each group of the last match stands, by its number.
+    spans: Vec<Option<Span>>,
 }
 
 impl Engine {
     fn new(text: &str) -> Result<Engine, Flaw> {
-        let general = build(&[text])?;
+        let single =
+            RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
+        let single = single.map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
+            error => Flaw::whole(error.to_string()),
+        })?;
         let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PROGRAM_LIMIT));
         let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
-        Ok(Engine { general, groups: groups.map_err(|error| Flaw::whole(error.to_string()))? })
+        let groups = groups.map_err(|error| Flaw::whole(error.to_string()))?;
+        let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
+        Ok(Engine { single, groups, patient })
+    }
+
+    /// The names of its groups.
+    fn names(&self) -> &GroupInfo {
+        self.groups.get_nfa().group_info()
     }
 
     fn memory(&self) -> Memory {
-        Memory { general: None, groups: self.groups.create_cache(), captures: self.groups.create_captures() }
+        Memory {
+            locations: self.single.capture_locations(),
+            groups: self.groups.create_cache(),
+            patient: None,
+            captures: self.groups.create_captures(),
+            spans: Vec::new(),
+        }
     }
 
-    /// Does it match? Its groups are then in the memory's captures.
-    fn search(&self, input: &Input<'_>, memory: &mut Memory) -> bool {
-        let cache = memory.general.get_or_insert_with(|| self.general.create_cache());
-        self.general.search_captures_with(cache, input, &mut memory.captures);
-        memory.captures.is_match()
+    /// Does it match? Where its groups stand is then in the memory.
+    fn search(&self, text: Text<'_>, memory: &mut Memory) -> bool {
+        if text.cut {
+            return self.search_patiently(&input(text), memory);
+        }
+        let Memory { locations, spans, .. } = memory;
+        let found = self.single.captures_read(locations, text.bytes).is_some();
+        spans.clear();
+        if found {
+            spans
+                .extend((0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end })));
+        }
+        found
     }
 
     /// The groups of a match that starts where the input does and is known to be there.
     fn read(&self, input: &Input<'_>, memory: &mut Memory) {
         // It gives up on texts that are too long for its memory.
-        if self.groups.try_captures(&mut memory.groups, input.clone(), &mut memory.captures).is_err() {
-            self.search(input, memory);
+        if self.groups.try_captures(&mut memory.groups, input.clone(), &mut memory.captures).is_ok() {
+            memory.take_captures();
+        } else {
+            self.search_patiently(input, memory);
         }
+    }
+
+    fn search_patiently(&self, input: &Input<'_>, memory: &mut Memory) -> bool {
+        let cache = memory.patient.get_or_insert_with(|| self.patient.create_cache());
+        self.patient.search(cache, input, &mut memory.captures);
+        memory.take_captures();
+        memory.captures.is_match()
+    }
+}
+
+impl Memory {
+    fn take_captures(&mut self) {
+        self.spans.clear();
+        self.spans.extend((0..self.captures.group_len()).map(|group| self.captures.get_group(group)));
+    }
+
+    fn span(&self, group: usize) -> Option<Span> {
+        self.spans.get(group).copied().flatten()
     }
 }
 
@@ -128,11 +182,11 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    fn of(regex: &meta::Regex) -> Roles {
+    fn of(groups: &GroupInfo) -> Roles {
         let pattern = PatternID::ZERO;
-        let group = |name: &str| regex.group_info().to_index(pattern, name);
+        let group = |name: &str| groups.to_index(pattern, name);
         let mut user: Vec<usize> = group("user").into_iter().collect();
-        let names = regex.group_info().pattern_names(pattern).enumerate();
+        let names = groups.pattern_names(pattern).enumerate();
         user.extend(names.filter(|(_, name)| name.is_some_and(|name| name.starts_with("alt_user"))).map(|(at, _)| at));
         Roles {
             address: ["fid", "addr", "host", "ip4", "ip6"].into_iter().filter_map(group).collect(),
@@ -179,8 +233,8 @@ pub(super) struct Finding<'t> {
 }
 
 impl Finding<'_> {
-    fn read<'t>(roles: &Roles, captures: &Captures, text: &'t [u8]) -> Finding<'t> {
-        let group = |index: usize| captures.get_group(index);
+    fn read<'t>(roles: &Roles, memory: &Memory, text: &'t [u8]) -> Finding<'t> {
+        let group = |index: usize| memory.span(index);
         let bytes = |index: usize| group(index).map(|span| &text[span.start..span.end]);
         let took_part = |index: Option<usize>| index.and_then(group).is_some();
         Finding {
@@ -235,25 +289,24 @@ impl PatternSet {
 
     /// The number of the first pattern that matches; its groups are then in `scratch`.
     pub(super) fn find(&self, text: Text<'_>, scratch: &mut Scratch) -> Option<usize> {
-        let input = input(text);
         if let (Some(which), Some(cache)) = (&self.which, &mut scratch.which) {
-            let input = input.anchored(Anchored::Yes);
+            let input = input(text).anchored(Anchored::Yes);
             let pattern = which.search_half_with(cache, &input)?.pattern().as_usize();
             self.engines[pattern].read(&input, &mut scratch.engines[pattern]);
             return Some(pattern);
         }
         let mut engines = self.engines.iter().zip(&mut scratch.engines);
-        engines.position(|(engine, memory)| engine.search(&input, memory))
+        engines.position(|(engine, memory)| engine.search(text, memory))
     }
 
     /// What the match of this pattern that `scratch` holds says about `text`.
     pub(super) fn read<'t>(&self, pattern: usize, text: &'t [u8], scratch: &Scratch) -> Finding<'t> {
-        Finding::read(&self.roles[pattern], &scratch.engines[pattern].captures, text)
+        Finding::read(&self.roles[pattern], &scratch.engines[pattern], text)
     }
 
     /// The groups of that match by name.
     pub(super) fn named(&self, pattern: usize, text: &[u8], scratch: &Scratch) -> Vec<(String, Vec<u8>)> {
-        named(&scratch.engines[pattern].captures, text)
+        named(self.engines[pattern].names(), &scratch.engines[pattern], text)
     }
 
     /// Which of the patterns report what others may report too.
@@ -277,12 +330,12 @@ impl Single {
     }
 
     pub(super) fn find<'t>(&mut self, text: Text<'t>) -> Option<Finding<'t>> {
-        let matches = self.engine.search(&input(text), &mut self.memory);
-        matches.then(|| Finding::read(&self.roles, &self.memory.captures, text.bytes))
+        let matches = self.engine.search(text, &mut self.memory);
+        matches.then(|| Finding::read(&self.roles, &self.memory, text.bytes))
     }
 
     pub(super) fn named(&self, text: &[u8]) -> Vec<(String, Vec<u8>)> {
-        named(&self.memory.captures, text)
+        named(self.engine.names(), &self.memory, text)
     }
 }
 
@@ -292,12 +345,11 @@ fn input(text: Text<'_>) -> Input<'_> {
     Input::new(text.bytes).span(0..end)
 }
 
-fn named(captures: &Captures, text: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let Some(pattern) = captures.pattern() else { return Vec::new() };
-    let names = captures.group_info().pattern_names(pattern).enumerate();
+fn named(groups: &GroupInfo, memory: &Memory, text: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let names = groups.pattern_names(PatternID::ZERO).enumerate();
     names
         .filter_map(|(index, name)| {
-            let span = captures.get_group(index)?;
+            let span = memory.span(index)?;
             Some((name?.to_owned(), text[span.start..span.end].to_vec()))
         })
         .collect()
