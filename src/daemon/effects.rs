@@ -36,10 +36,24 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// It failed: when to try again.
+    /// It failed: when to try again. A try that is still ahead stays where it is: what fails meanwhile must not put it
+    /// off.
     pub fn failed(&mut self, now: Instant) {
+        if self.at.is_some_and(|at| at > now) {
+            return;
+        }
         self.pause = (self.pause * 2).clamp(Duration::from_millis(250), LONGEST_PAUSE);
         self.at = Some(now + self.pause);
+    }
+
+    /// It is being tried.
+    pub fn waits(&mut self) {
+        self.at = None;
+    }
+
+    /// Has it failed and not worked since?
+    pub fn has_failed(&self) -> bool {
+        self.pause > Duration::ZERO
     }
 
     /// It worked.
@@ -50,6 +64,29 @@ impl Retry {
     /// When it is to be tried again; `None` while nothing is wrong.
     pub fn at(&self) -> Option<Instant> {
         self.at
+    }
+}
+
+/// How often the table was put back lately.
+#[derive(Debug, Default)]
+pub struct Rebuilds {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Rebuilds {
+    /// So many in …
+    const MANY: u32 = 20;
+    /// … so short a time are a fight with another program.
+    const TIME: Duration = Duration::from_secs(10);
+
+    /// Counts one, if it may be done now.
+    fn may(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now >= since + Self::TIME) {
+            *self = Rebuilds { since: Some(now), count: 0 };
+        }
+        self.count += 1;
+        self.count <= Self::MANY
     }
 }
 
@@ -167,7 +204,7 @@ impl Daemon {
 
     /// The state of a ban that the kernel has taken.
     fn taken(&self) -> State {
-        if self.ledger_retry.at().is_some() { State::Unsaved } else { State::Banned }
+        if self.forgetful || self.ledger_retry.at().is_some() { State::Unsaved } else { State::Banned }
     }
 
     /// Notes that the kernel refused something, and tells it once.
@@ -205,9 +242,15 @@ impl Daemon {
         self.apply(changes).await;
     }
 
-    /// Puts table, rules and all bans back in one transaction.
+    /// Puts table, rules and all bans back in one transaction: at once, unless that is done so often that another
+    /// program must be doing the contrary; then with growing pauses.
     pub(super) async fn rebuild(&mut self, change: &str) {
         let Some(firewall) = self.firewall.clone() else { return };
+        if !self.rebuilds.may(Instant::now()) {
+            self.rebuild_owed = true;
+            self.kernel_retry.failed(Instant::now());
+            return;
+        }
         let elements = self.elements();
         let bans = elements.len();
         match firewall.rebuild(super::plan::policy(&self.settings, &self.spared), elements, clock::now()).await {
@@ -236,7 +279,9 @@ impl Daemon {
         let Some(ledger) = self.ledger.clone() else { return };
         let mut all = std::mem::take(&mut self.unwritten);
         all.absorb(transaction);
-        if all.is_empty() {
+        let waits = self.ledger_retry.at().is_some_and(|at| at > Instant::now());
+        if all.is_empty() || (waits && durability == Durability::Entries) {
+            self.unwritten = all;
             return;
         }
         let begun: Vec<Place> = all.changes.iter().filter_map(begun).cloned().collect();

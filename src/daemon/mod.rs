@@ -19,7 +19,7 @@ mod sys;
 mod upkeep;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -36,7 +36,7 @@ use crate::journal::{self, JournalError};
 use crate::ledger::{self, LedgerError, OpenError, Transaction};
 
 use dryrun::Printer;
-use effects::Retry;
+use effects::{Rebuilds, Retry};
 use options::Options;
 use report::{Log, Record};
 
@@ -78,6 +78,8 @@ struct Daemon {
     printer: Option<Printer>,
 
     ledger: Option<ledger::Handle>,
+    /// The ledger could not be opened: this one ends with the process.
+    forgetful: bool,
     /// What the ledger does not have yet.
     unwritten: Transaction,
     ledger_retry: Retry,
@@ -88,6 +90,7 @@ struct Daemon {
     /// The table as a whole is not what it should be.
     rebuild_owed: bool,
     kernel_retry: Retry,
+    rebuilds: Rebuilds,
     /// What this kernel does not do and what is done instead.
     lacks: BTreeSet<String>,
     dropped: BTreeMap<JailName, u64>,
@@ -96,11 +99,12 @@ struct Daemon {
     bus_retry: Retry,
     requests: mpsc::Sender<bus::Request>,
 
-    reader: journal::Handle,
+    /// `None` only until everything else is open.
+    reader: Option<journal::Handle>,
     source_name: String,
     progress: Progress,
-    /// New and changed jails, until it is known up to where their past has to be read.
-    to_be_fed: BTreeSet<JailName>,
+    /// For each change of filters that the reader has not confirmed yet, in order: the jails that it concerns.
+    changes: VecDeque<reload::Changed>,
     own: OwnAddresses,
     /// What happens beside the loop and comes back to it.
     asides: mpsc::UnboundedSender<Aside>,
@@ -146,6 +150,8 @@ enum Aside {
     Loaded(Box<reload::Load>),
     /// A changed jail's past was read.
     Fed(reload::PastOf),
+    /// The bus was tried again.
+    Served(Result<Option<Bus>, bus::BusError>),
 }
 
 /// The receiving ends of the loop's channels.
@@ -210,10 +216,14 @@ impl Daemon {
                 Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
                 Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
                 Event::Aside(Aside::Fed(past)) => self.fed(past).await,
+                Event::Aside(Aside::Served(served)) => self.served(served),
                 Event::Stop => self.stop = true,
                 Event::Hangup => self.reload(None),
                 // The kernel counts down, the ledger has instants: after a jump they differ.
-                Event::ClockSet => self.audit().await,
+                Event::ClockSet => {
+                    self.warden.clock_was_set(clock::now());
+                    self.audit().await;
+                }
                 Event::BusLost => self.bus_lost(),
                 Event::Timer => {}
             }

@@ -1,6 +1,7 @@
 //! Reading the configuration anew: all of it is right, or nothing changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -11,7 +12,7 @@ use crate::bus::Refusal;
 use crate::config::{self, Jail, Loaded, Settings};
 use crate::engine::ban::JailName;
 use crate::engine::entry::Cursor;
-use crate::engine::filter::Sieve;
+use crate::engine::filter::{Definition, Sieve};
 use crate::engine::jail::Sighting;
 use crate::journal;
 
@@ -25,6 +26,8 @@ type Answer = oneshot::Sender<Result<(), Refusal>>;
 
 /// What jails that are new or changed would have seen, had they been there.
 pub(super) struct PastOf {
+    /// What each jail's filter was made of.
+    definitions: BTreeMap<JailName, Arc<Definition>>,
     sightings: Vec<Sighting>,
     error: Option<String>,
 }
@@ -59,8 +62,9 @@ impl Daemon {
             Ok(())
         };
         if let Some(bus) = &self.bus {
-            let text = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            bus.reloaded(outcome.is_ok(), &text);
+            // Everybody hears this, and a problem's text may quote an address.
+            let text = if outcome.is_ok() { "" } else { "the new configuration has problems; the former one stays" };
+            bus.reloaded(outcome.is_ok(), text);
         }
         notify::ready(&self.status());
         if let Some(answer) = answer {
@@ -69,22 +73,21 @@ impl Daemon {
     }
 
     async fn adopt_settings(&mut self, settings: Settings) {
-        let fresh: BTreeSet<JailName> =
-            plan::enabled(&settings).filter(|jail| self.is_fresh(jail)).map(|jail| jail.name.clone()).collect();
-        self.settings = settings;
+        let former = std::mem::replace(&mut self.settings, settings);
+        let changed = Changed::between(&former, &self.settings);
         self.spared.clear();
         self.warden.configure(plan::rules(&self.settings, &self.own.known));
         let lifted = self.warden.lift_unwanted(&self.spared, clock::now());
         self.carry_out(lifted, First::Ledger).await;
-        for jail in &fresh {
-            self.warden.recount(jail);
+        // Where no filter changed the reader goes on as it is, with the sessions that it knows.
+        if let (Some(changed), Some(reader)) = (changed, &self.reader) {
+            reader.replace(Box::new(plan::Sifter::new(plan::sieve(&self.settings))));
+            self.changes.push_back(changed);
         }
-        self.to_be_fed.extend(fresh);
-        self.reader.replace(Box::new(plan::Sifter::new(plan::sieve(&self.settings))));
         if let Some(firewall) = self.firewall.clone() {
             let policy = plan::policy(&self.settings, &self.spared);
             match firewall.set_policy(policy, self.elements(), clock::now()).await {
-                Ok(()) => self.firewall_worked(),
+                Ok(()) => self.enforce_again().await,
                 Err(error) => {
                     self.rebuild_owed = true;
                     self.firewall_failed(&error);
@@ -99,24 +102,19 @@ impl Daemon {
         }
     }
 
-    /// Does `jail` look at other entries than before? Then what it counted says nothing, and its past is to be read.
-    fn is_fresh(&self, jail: &Jail) -> bool {
-        let former = plan::enabled(&self.settings).find(|known| known.name == jail.name);
-        former.is_none_or(|former| former.definition != jail.definition || former.rules.findtime < jail.rules.findtime)
-    }
-
-    /// The new filters are at work behind `at`: what new and changed jails missed up to there is read beside the loop.
+    /// The new filters are at work behind `at`: what jails with another filter have counted is forgotten, and what new
+    /// and changed jails missed up to there is read beside the loop.
     pub(super) fn replaced(&mut self, at: Option<Cursor>) {
-        let fresh = std::mem::take(&mut self.to_be_fed);
-        let Some(until) = at else { return };
-        if fresh.is_empty() {
-            return;
+        let Some(changed) = self.changes.pop_front() else { return };
+        for jail in &changed.recounted {
+            self.warden.recount(jail);
         }
-        let jails = plan::enabled(&self.settings)
-            .filter(|jail| fresh.contains(&jail.name))
-            .map(|jail| (jail.name.clone(), jail.filter.clone()))
-            .collect();
-        let mut sifter = plan::Sifter::new(Sieve::new(jails));
+        let jails: Vec<&Jail> =
+            plan::enabled(&self.settings).filter(|jail| changed.to_be_fed.contains(&jail.name)).collect();
+        let Some(until) = at.filter(|_| !jails.is_empty()) else { return };
+        let definitions = jails.iter().map(|jail| (jail.name.clone(), jail.definition.clone())).collect();
+        let sieve = Sieve::new(jails.iter().map(|jail| (jail.name.clone(), jail.filter.clone())).collect());
+        let mut sifter = plan::Sifter::new(sieve);
         let from = plan::feed_from(&self.settings, clock::now());
         let (source, _) = start::source(&self.options);
         let asides = self.asides.clone();
@@ -127,17 +125,54 @@ impl Daemon {
             });
             let error = read.err().map(|error| chain(&error));
             // The loop being gone is the end of the program.
-            let _ = asides.send(Aside::Fed(PastOf { sightings, error }));
+            let _ = asides.send(Aside::Fed(PastOf { definitions, sightings, error }));
         });
     }
 
-    /// The past of new and changed jails: their windows are filled, and decided once.
+    /// The past of new and changed jails: their windows are filled, and decided once. What was read with a filter that
+    /// has been changed again since says nothing.
     pub(super) async fn fed(&mut self, past: PastOf) {
         if let Some(error) = past.error {
             self.log.tell(Record::ReaderFailed { error });
         }
-        self.warden.feed(&past.sightings);
+        let valid: BTreeSet<JailName> = plan::enabled(&self.settings)
+            .filter(|jail| past.definitions.get(&jail.name).is_some_and(|read| *read == jail.definition))
+            .map(|jail| jail.name.clone())
+            .collect();
+        let sightings: Vec<Sighting> =
+            past.sightings.into_iter().filter(|sighting| valid.contains(&sighting.jail)).collect();
+        self.warden.feed(&sightings);
         let decisions = self.warden.evaluate(clock::now());
         self.carry_out(decisions, First::Kernel).await;
+    }
+}
+
+/// What a reload changes for the reader.
+pub(super) struct Changed {
+    /// Jails whose filter or prefix is another: what they have counted says nothing any more.
+    recounted: BTreeSet<JailName>,
+    /// Jails that would have counted more of the past.
+    to_be_fed: BTreeSet<JailName>,
+}
+
+impl Changed {
+    /// `None` where the reader has nothing else to do than before.
+    fn between(former: &Settings, settings: &Settings) -> Option<Changed> {
+        let mut changed = Changed { recounted: BTreeSet::new(), to_be_fed: BTreeSet::new() };
+        let mut same = plan::enabled(former).count() == plan::enabled(settings).count();
+        for jail in plan::enabled(settings) {
+            let known = plan::enabled(former).find(|known| known.name == jail.name);
+            let filter = known.is_none_or(|known| known.definition != jail.definition);
+            let prefix = known.is_some_and(|known| known.rules.ipv6_prefix != jail.rules.ipv6_prefix);
+            let longer = known.is_none_or(|known| known.rules.findtime < jail.rules.findtime);
+            same &= !filter;
+            if filter || prefix {
+                changed.recounted.insert(jail.name.clone());
+            }
+            if filter || prefix || longer {
+                changed.to_be_fed.insert(jail.name.clone());
+            }
+        }
+        (!same || !changed.to_be_fed.is_empty()).then_some(changed)
     }
 }

@@ -128,7 +128,7 @@ impl Daemon {
         for lack in &self.lacks {
             say(Severity::Notice, lack);
         }
-        if self.ledger_retry.at().is_some() {
+        if self.forgetful || self.ledger_retry.at().is_some() {
             say(Severity::Error, "the ledger cannot be written; a restart would forget what was decided since");
         }
         if views::running(&self.settings) == 0 {

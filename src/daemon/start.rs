@@ -1,14 +1,14 @@
 //! Opening everything, in the order that leaves no hole: ledger, firewall with its bans, bus, then the journal; and
 //! closing it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::dryrun::Printer;
-use super::effects::{First, Retry, chain};
+use super::effects::{First, Rebuilds, Retry, chain};
 use super::options::{BusChoice, Options};
 use super::report::{Log, Record};
 use super::upkeep::Agenda;
@@ -30,14 +30,14 @@ impl Daemon {
     /// Opens everything and says that it is ready.
     pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
         let loaded = settings(&options, &log)?;
-        let (ledger, restored) = ledger(&options, &log)?;
+        let Opened { store, restored, forgetful } = ledger(&options, &log)?;
         let own = protect::own_addresses();
         let (asides, asides_out) = mpsc::unbounded_channel();
         let (notices, notices_out) = mpsc::channel(QUEUE);
         let (requests, requests_out) = mpsc::channel(QUEUE);
         let (news, news_out) = mpsc::channel(QUEUE);
 
-        let spared: BTreeSet<JailName> = loaded.left_out.iter().filter_map(|jail| jail.parse().ok()).collect();
+        let spared = spared(&loaded, &restored);
         let mut warden = Warden::new();
         warden.configure(plan::rules(&loaded.settings, &own));
         let (source, source_name) = source(&options);
@@ -50,14 +50,13 @@ impl Daemon {
             (None, Source::Live) => Start::Recent { feed_from: plan::feed_from(&loaded.settings, clock::now()) },
             (None, Source::Directory(_) | Source::Files(_)) => Start::Head,
         };
-        warden.restore(restored.bans.clone(), restored.counted_from.clone());
+        let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
+        warden.restore(restored.bans.clone(), restored.counted_from.iter().cloned().chain(overdue));
+        warden.clock_was_set(clock::now());
 
-        let ledger = ledger.map(Ledger::spawn).transpose()?;
+        let ledger = store.map(Ledger::spawn).transpose()?;
         let firewall =
             if options.dry_run { None } else { Some(Firewall::spawn(None, notices).map_err(StartError::Firewall)?) };
-        let plan = Plan { source, start, once: options.once, liveness: journal::LIVENESS };
-        let sifter = Box::new(plan::Sifter::new(plan::sieve(&loaded.settings)));
-        let reader = journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?;
         let mut daemon = Daemon {
             printer: options.dry_run.then(Printer::default),
             settings: loaded.settings,
@@ -66,20 +65,22 @@ impl Daemon {
             warden,
             log,
             ledger,
+            forgetful,
             unwritten: Transaction::default(),
             ledger_retry: Retry::default(),
             firewall,
             owed: BTreeSet::new(),
             rebuild_owed: false,
             kernel_retry: Retry::default(),
+            rebuilds: Rebuilds::default(),
             lacks: BTreeSet::new(),
             dropped: BTreeMap::new(),
             bus: None,
             bus_retry: Retry::default(),
             requests,
-            reader,
+            reader: None,
             source_name,
-            to_be_fed: BTreeSet::new(),
+            changes: VecDeque::new(),
             progress: Progress { feeding: !matches!(start, Start::Head), ..Progress::default() },
             own: OwnAddresses { known: own, asked: None },
             asides,
@@ -90,6 +91,10 @@ impl Daemon {
         };
         let inbox = Inbox::new(news_out, requests_out, notices_out, asides_out)?;
         daemon.take_up(restored).await;
+        // The bans are in force by now, whatever the journal says.
+        let plan = Plan { source, start, once: daemon.options.once, liveness: journal::LIVENESS };
+        let sifter = Box::new(plan::Sifter::new(plan::sieve(&daemon.settings)));
+        daemon.reader = Some(journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?);
         daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
             Ok(bus) => bus,
             // Somebody else owns the name: two daemons would ban at cross purposes.
@@ -116,7 +121,7 @@ impl Daemon {
                 Ok(found) => {
                     let found = found.into_iter().map(|adopted| (adopted.place, adopted.until));
                     let lifted: Vec<Ban> = restored.lifted.into_iter().map(|past| past.ban).collect();
-                    let refused = self.warden.adopt(found, &lifted, now);
+                    let refused = self.warden.adopt(found, &lifted, &self.spared, now);
                     self.remove(refused).await;
                 }
                 Err(error) => {
@@ -128,6 +133,7 @@ impl Daemon {
         let mut transaction = Transaction::default();
         for ban in &restored.overdue {
             transaction.end(ban, ban.until, End::Expired);
+            transaction.count_from(ban.place.clone(), ban.until);
         }
         self.commit(transaction, Durability::Entries).await;
         for (moment, past) in restored.unannounced {
@@ -145,7 +151,9 @@ impl Daemon {
     /// Ends everything in the order that loses nothing: no more entries, the last checkpoint, then the log. Bans stay.
     pub(super) async fn close(mut self, inbox: Inbox) {
         notify::stopping();
-        self.reader.stop();
+        if let Some(reader) = &self.reader {
+            reader.stop();
+        }
         drop(inbox);
         if let Some(printer) = &self.printer
             && self.options.once
@@ -161,8 +169,9 @@ impl Daemon {
             self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
         }
         self.log.tell(Record::Stopped { bans: self.warden.roster().len() });
-        let Daemon { reader, .. } = self;
-        reader.join();
+        if let Some(reader) = self.reader.take() {
+            reader.join();
+        }
     }
 }
 
@@ -183,25 +192,49 @@ pub fn source(options: &Options) -> (Source, String) {
     (Source::Files(files), format!("files {}", options.journal_file.join(" ")))
 }
 
-/// Opens the ledger. Where that fails the daemon goes on from memory and says so; only another daemon's lock stops it.
-pub fn ledger(options: &Options, log: &Log) -> Result<(Option<Store>, Restored), StartError> {
+/// The ledger as it was found.
+struct Opened {
+    /// `None` for a dry run.
+    store: Option<Store>,
+    restored: Restored,
+    /// It could not be opened for writing: `store` ends with the process.
+    forgetful: bool,
+}
+
+/// Opens the ledger. Where that fails the daemon goes on from memory, with the bans that can be read all the same, and
+/// says so; only another daemon's lock stops it.
+fn ledger(options: &Options, log: &Log) -> Result<Opened, StartError> {
     if options.dry_run {
-        return Ok((None, Restored::default()));
+        return Ok(Opened { store: None, restored: Restored::default(), forgetful: false });
     }
     match Store::open(&options.state, clock::now()) {
         Ok((store, restored)) => {
             if let Some(aside) = &restored.kept_aside {
                 log.tell(Record::LedgerDamaged { aside: aside.clone() });
             }
-            Ok((Some(store), restored))
+            Ok(Opened { store: Some(store), restored, forgetful: false })
         }
         Err(error @ OpenError::Locked(_)) => Err(StartError::Ledger(error)),
         Err(error) => {
-            log.tell(Record::LedgerUnwritable { error: super::effects::chain(&error) });
+            log.tell(Record::LedgerUnwritable { error: chain(&error) });
             let store = Store::in_memory().map_err(StartError::Memory)?;
-            Ok((Some(store), Restored::default()))
+            // That it can be read neither is no news after the above.
+            let bans = Store::read_bans(&options.state, clock::now()).unwrap_or_default();
+            Ok(Opened { store: Some(store), restored: Restored { bans, ..Restored::default() }, forgetful: true })
         }
     }
+}
+
+/// The jails whose bans stay although they are not there: those that a mistake left out. Where a file cannot be read
+/// nobody knows which jails it had, so then it is every one that has bans.
+fn spared(loaded: &Loaded, restored: &Restored) -> BTreeSet<JailName> {
+    let mut spared: BTreeSet<JailName> = loaded.left_out.iter().filter_map(|jail| jail.parse().ok()).collect();
+    if loaded.any_error() {
+        spared.extend(restored.bans.iter().map(|ban| ban.place.jail.clone()));
+    }
+    spared.remove(&JailName::manual());
+    spared.retain(|jail| loaded.settings.jails.iter().all(|known| known.name != *jail));
+    spared
 }
 
 /// Loads the configuration and tells its problems; jails in error are left out.

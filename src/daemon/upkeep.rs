@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use super::effects::First;
 use super::report::Record;
 use super::{Aside, Daemon, clock, notify, plan, protect, start};
+use crate::bus::{Bus, BusError};
+use crate::journal;
 use crate::ledger::{Durability, Transaction};
 
 /// A checkpoint that carries no decision is written this often at the most.
@@ -61,7 +63,7 @@ impl Daemon {
             self.write_checkpoint(Durability::Entries).await;
         }
         if due(self.bus_retry.at()) {
-            self.serve_on_bus().await;
+            self.serve_on_bus();
         }
         if due(self.agenda.pulse) {
             self.ask_for_pulse(now);
@@ -100,7 +102,7 @@ impl Daemon {
         if std::mem::replace(&mut self.agenda.pulsing, true) {
             return;
         }
-        let reader = self.reader.probe();
+        let Some(reader) = self.reader.as_ref().map(journal::Handle::probe) else { return };
         let firewall = self.firewall.clone();
         let ledger = self.ledger.clone();
         let asides = self.asides.clone();
@@ -166,7 +168,7 @@ impl Daemon {
         if !self.owed.is_empty() || self.rebuild_owed {
             text.push_str("; the firewall refuses changes");
         }
-        if self.ledger_retry.at().is_some() {
+        if self.forgetful || self.ledger_retry.at().is_some() {
             text.push_str("; the ledger cannot be written");
         }
         text
@@ -184,15 +186,32 @@ impl Daemon {
         self.bus_retry.failed(instant());
     }
 
-    /// Serves on the bus, or tries again later.
-    pub(super) async fn serve_on_bus(&mut self) {
-        match start::bus(&self.options, self.requests.clone(), &super::views::names(&self.settings)).await {
+    /// Tries the bus beside the loop: one that hangs must not keep us from banning.
+    fn serve_on_bus(&mut self) {
+        self.bus_retry.waits();
+        let (options, requests) = (self.options.clone(), self.requests.clone());
+        let jails = super::views::names(&self.settings);
+        let asides = self.asides.clone();
+        tokio::spawn(async move {
+            let served = start::bus(&options, requests, &jails).await;
+            // The loop being gone is the end of the program.
+            let _ = asides.send(Aside::Served(served));
+        });
+    }
+
+    /// The bus was tried.
+    pub(super) fn served(&mut self, served: Result<Option<Bus>, BusError>) {
+        match served {
             Ok(bus) => {
-                self.bus = bus;
                 self.bus_retry.worked();
+                self.bus = bus;
+                if let Some(bus) = &self.bus {
+                    // A reload may have come in between.
+                    bus.set_jails(&super::views::names(&self.settings));
+                }
             }
             Err(error) => {
-                if self.bus_retry.at().is_none() {
+                if !self.bus_retry.has_failed() {
                     self.log.tell(Record::BusLost { error: super::effects::chain(&error) });
                 }
                 self.bus_retry.failed(instant());

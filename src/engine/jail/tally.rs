@@ -72,6 +72,16 @@ impl Tally {
         self.windows.keep(|window| window.newest().is_some_and(|failure| failure.stamp >= from));
     }
 
+    /// Moves failures that lie after `now` to it: they were logged while the clock was ahead.
+    pub fn not_after(&mut self, now: Stamp) {
+        for failure in self.probation.known.values_mut() {
+            failure.stamp = failure.stamp.min(now);
+        }
+        for window in self.windows.known.values_mut() {
+            window.not_after(now);
+        }
+    }
+
     /// Every subject with `maxretry` failures within `findtime`, in the order of the subjects, with these failures.
     pub fn complete(&self, maxretry: u32, findtime: Duration) -> Vec<(Subject, Vec<Failure>)> {
         let single =

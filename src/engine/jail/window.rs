@@ -47,6 +47,14 @@ impl Window {
         &self.latest[start..]
     }
 
+    /// Moves failures that lie after `now` to it.
+    pub fn not_after(&mut self, now: Stamp) {
+        for failure in &mut self.latest {
+            failure.stamp = failure.stamp.min(now);
+        }
+        self.latest.sort_unstable();
+    }
+
     /// The newest failure.
     pub fn newest(&self) -> Option<Failure> {
         self.latest.last().copied()

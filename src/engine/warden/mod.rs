@@ -12,8 +12,8 @@ use super::ban::{Ban, Cause, End, JailName, Place};
 use super::jail::tally::Tally;
 use super::jail::window::Failure;
 use super::jail::{Action, Rules, Sighting};
-use super::roster::{Roster, State};
-use super::time::Stamp;
+use super::roster::{Held, Roster, State};
+use super::time::{Length, Stamp};
 
 pub use command::{BanOrder, Refusal};
 
@@ -98,6 +98,24 @@ impl Warden {
         self.counted_from.extend(counted_from);
     }
 
+    /// The wall clock was set and may have been ahead: nothing that is known lies after `now`, and no ban lasts longer
+    /// from here than it was meant to.
+    pub fn clock_was_set(&mut self, now: Stamp) {
+        for jail in self.jails.values_mut() {
+            jail.tally.not_after(now);
+            jail.last_failure = jail.last_failure.min(now);
+        }
+        for settled in self.counted_from.values_mut() {
+            *settled = (*settled).min(now);
+        }
+        let ahead: Vec<Held> = self.roster.iter().filter(|held| held.ban.since > now).cloned().collect();
+        for Held { ban, state } in ahead {
+            let length =
+                if ban.until == Stamp::NEVER { Length::Permanent } else { Length::For(ban.until.since(ban.since)) };
+            self.roster.put(Ban { since: now, until: now.after(length), ..ban }, state);
+        }
+    }
+
     /// Takes over these jails; one that stays keeps its counts. [`Warden::lift_unwanted`] belongs behind it.
     pub fn configure(&mut self, jails: impl IntoIterator<Item = (JailName, Rules)>) {
         let mut earlier = std::mem::take(&mut self.jails);
@@ -151,8 +169,13 @@ impl Warden {
     pub fn evaluate(&mut self, now: Stamp) -> Vec<Decision> {
         let mut due = Vec::new();
         for (name, jail) in &self.jails {
+            let from = now.before(jail.rules.findtime);
             for (subject, failures) in jail.tally.complete(jail.rules.maxretry, jail.rules.findtime) {
-                due.push((Place { jail: name.clone(), subject }, failures));
+                // Windows are tidied by and by: what is too old or allowed by now is no reason to ban.
+                let recent = failures.last().is_some_and(|failure| failure.stamp >= from);
+                if recent && !jail.rules.allow.covers(&subject) {
+                    due.push((Place { jail: name.clone(), subject }, failures));
+                }
             }
         }
         let mut decisions = Vec::new();
@@ -183,12 +206,21 @@ impl Warden {
     /// Takes over bans that the kernel holds and the ledger did not know, each with its end. They are provisional until
     /// [`Warden::confirm`]; a deciding entry that is read before that takes its place. `lifted` are bans that ended
     /// before their time: an element with the end of one of these is a ban whose lifting did not reach the kernel.
-    /// Gives back the places that are not adopted: those, jails that are not there, and allowed subjects.
-    pub fn adopt(&mut self, found: impl IntoIterator<Item = (Place, Stamp)>, lifted: &[Ban], now: Stamp) -> Vec<Place> {
+    /// Gives back the places that are not adopted: those, jails that are neither there nor `spared`, and allowed subjects.
+    pub fn adopt(
+        &mut self,
+        found: impl IntoIterator<Item = (Place, Stamp)>,
+        lifted: &[Ban],
+        spared: &BTreeSet<JailName>,
+        now: Stamp,
+    ) -> Vec<Place> {
         let mut refused = Vec::new();
         for (place, until) in found {
             let was_lifted = lifted.iter().any(|ban| ban.place == place && apart(ban.until, until) <= SAME_END);
-            let wanted = self.jails.get(&place.jail).is_some_and(|jail| !jail.rules.allow.covers(&place.subject));
+            let wanted = match self.jails.get(&place.jail) {
+                Some(jail) => !jail.rules.allow.covers(&place.subject),
+                None => spared.contains(&place.jail),
+            };
             if was_lifted || !wanted {
                 refused.push(place);
             } else if self.roster.at(&place).is_none() {
@@ -217,6 +249,8 @@ impl Warden {
         let mut decisions = Vec::new();
         while let Some(held) = self.roster.take_ended(now) {
             let at = held.ban.until;
+            // What it did while it was banned is settled.
+            self.counted_from.insert(held.ban.place.clone(), at);
             decisions.push(Decision::End { ban: held.ban, end: End::Expired, at });
         }
         decisions

@@ -119,13 +119,13 @@ fn an_adopted_ban_gives_way_to_its_own_deciding_entry() {
     let mut warden = warden();
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let gone = Place { jail: name("gone"), subject: "192.0.2.1".parse().unwrap() };
-    let refused = warden.adopt([(place.clone(), at(612)), (gone.clone(), at(612))], &[], at(13));
+    let refused = warden.adopt([(place.clone(), at(612)), (gone.clone(), at(612))], &[], &BTreeSet::new(), at(13));
     assert_eq!(refused, [gone]);
     let decisions = warden.see(&three("192.0.2.1", 10), at(20));
     assert!(matches!(&decisions[..], [Decision::Ban(ban)] if ban.cause.word() == "failures"));
     assert_eq!(warden.confirm(), []);
     let other = Place { jail: name("sshd"), subject: "192.0.2.2".parse().unwrap() };
-    warden.adopt([(other, at(612))], &[], at(13));
+    warden.adopt([(other, at(612))], &[], &BTreeSet::new(), at(13));
     assert!(matches!(&warden.confirm()[..], [Decision::Ban(ban)] if ban.cause == Cause::Adopted));
 }
 
@@ -135,9 +135,58 @@ fn a_ban_whose_lifting_did_not_reach_the_kernel_is_not_adopted() {
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let lifted = Ban { place: place.clone(), since: at(12), until: at(612), failures: 3, cause: Cause::Adopted };
     let almost = Stamp::from_usec(at(612).usec() + 3000);
-    let refused = warden.adopt([(place.clone(), almost)], std::slice::from_ref(&lifted), at(40));
+    let refused = warden.adopt([(place.clone(), almost)], std::slice::from_ref(&lifted), &BTreeSet::new(), at(40));
     assert_eq!(refused, std::slice::from_ref(&place));
-    assert_eq!(warden.adopt([(place, at(700))], &[lifted], at(40)), []);
+    assert_eq!(warden.adopt([(place, at(700))], &[lifted], &BTreeSet::new(), at(40)), []);
+}
+
+#[test]
+fn what_the_kernel_holds_of_a_jail_left_out_by_mistake_is_adopted() {
+    let mut warden = warden();
+    let place = Place { jail: name("broken"), subject: "192.0.2.1".parse().unwrap() };
+    let spared = BTreeSet::from([name("broken")]);
+    assert_eq!(warden.adopt([(place.clone(), at(612))], &[], &spared, at(40)), []);
+    assert_eq!(warden.lift_unwanted(&spared, at(40)), []);
+    assert!(warden.roster().at(&place).is_some());
+}
+
+#[test]
+fn evaluation_bans_nobody_who_is_allowed_by_now_or_failed_long_ago() {
+    let mut warden = warden();
+    warden.see(&three("192.0.2.1", 10)[..2], at(20));
+    warden.see(&three("192.0.2.2", 10)[..2], at(20));
+    let lower = Rules { maxretry: 2, allow: ["192.0.2.1".parse().unwrap()].into_iter().collect(), ..rules() };
+    warden.configure([(name("sshd"), lower)]);
+    assert_eq!(warden.evaluate(at(100)), [], "the window of a minute is over");
+    let decisions = warden.evaluate(at(60));
+    assert!(
+        matches!(&decisions[..], [Decision::Ban(ban)] if ban.place.subject.to_string() == "192.0.2.2"),
+        "{decisions:?}"
+    );
+}
+
+#[test]
+fn failures_during_a_ban_do_not_count_after_a_restart() {
+    let mut first = warden();
+    first.see(&three("192.0.2.1", 10), at(20));
+    first.see(&three("192.0.2.1", 605), at(610));
+    first.expire(at(620));
+    let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
+    let mut second = warden();
+    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())]);
+    second.feed(&three("192.0.2.1", 605));
+    assert_eq!(second.evaluate(at(625)), []);
+}
+
+#[test]
+fn a_clock_that_was_ahead_makes_nobody_immune_and_no_ban_longer() {
+    let mut warden = warden();
+    warden.see(&[sighting("192.0.2.1", 9000, 1)], at(9000));
+    warden.see(&three("192.0.2.2", 9000), at(9010));
+    warden.clock_was_set(at(100));
+    let held = warden.roster().iter().next().unwrap().ban.clone();
+    assert_eq!((held.since, held.until), (at(100), at(700)));
+    assert_eq!(warden.see(&three("192.0.2.1", 101), at(110)).len(), 1);
 }
 
 #[test]
