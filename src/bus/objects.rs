@@ -32,7 +32,9 @@ impl Objects {
     }
 }
 
-#[interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false)]
+// Everybody may ask, and one answer is long: a task for each call would let anybody fill our memory. One after the other,
+// what waits stays with the bus, which has limits for each sender.
+#[interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false, spawn = false)]
 impl Objects {
     #[zbus(out_args("object_paths_interfaces_and_properties"))]
     async fn get_managed_objects(&self, #[zbus(connection)] connection: &Connection) -> fdo::Result<ManagedObjects> {
