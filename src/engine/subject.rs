@@ -79,12 +79,14 @@ impl Subject {
     }
 
     /// Who a failure of `address` is put down to: an IPv4 address itself, an IPv6 address its prefix of `ipv6_prefix`
-    /// bits. A link-local address is never widened: its neighbours are the router and everybody else on the wire.
+    /// bits. A link-local address is never widened: its neighbours are the router and everybody else on the wire. Nor is
+    /// one behind which an IPv4 address stands (`64:ff9b::/96`, RFC 6052; `64:ff9b:1::/48`, RFC 8215): its prefix is
+    /// all of IPv4.
     ///
     /// `ipv6_prefix` is clamped to 1…128.
     pub fn counted(address: IpAddr, ipv6_prefix: u8) -> Subject {
         match address.to_canonical() {
-            IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
+            IpAddr::V6(v6) if !v6.is_unicast_link_local() && !is_translated(v6) => {
                 let length = ipv6_prefix.clamp(1, 128);
                 Subject { network: masked(IpAddr::V6(v6), length), length }
             }
@@ -122,6 +124,11 @@ impl Subject {
     pub fn covers(&self, other: &Subject) -> bool {
         self.length <= other.length && self.contains(other.network)
     }
+}
+
+/// Is it an IPv4 address that a translator has clothed?
+fn is_translated(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..])
 }
 
 fn family_of(address: IpAddr) -> Family {
@@ -202,6 +209,9 @@ mod tests {
         let counted = |text: &str| Subject::counted(text.parse().unwrap(), 64);
         assert_eq!(counted("2001:db8::10"), subject("2001:db8::/64"));
         assert_eq!(counted("fe80::1"), subject("fe80::1"));
+        assert_eq!(counted("64:ff9b::192.0.2.7"), subject("64:ff9b::192.0.2.7"));
+        assert_eq!(counted("64:ff9b:1::7"), subject("64:ff9b:1::7"));
+        assert_eq!(counted("64:ff9b:2::7"), subject("64:ff9b:2::/64"));
         assert_eq!(counted("::ffff:192.0.2.7"), subject("192.0.2.7"));
     }
 
