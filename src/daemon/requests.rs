@@ -116,7 +116,8 @@ impl Daemon {
                     config::Severity::Warning => Severity::Warning,
                 },
                 jail: problem.jail.as_ref().and_then(|jail| jail.parse().ok()),
-                text: problem.to_string(),
+                // Everybody may ask, and what is wrong with an address list quotes addresses.
+                text: place_of(problem),
             })
             .collect();
         let mut say = |severity, text: &str| found.push(bus::Problem { severity, jail: None, text: text.into() });
@@ -144,6 +145,19 @@ impl Daemon {
         found.sort_by_key(|problem| problem.severity);
         found
     }
+}
+
+/// Where something is wrong with the configuration; `banishctl config check` tells what to whom may read the files.
+fn place_of(problem: &config::Problem) -> String {
+    let place = problem.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+    let key = if problem.key.is_empty() { "the file" } else { problem.key.as_str() };
+    format!(
+        "{place}{key} is in {}; see banishctl config check",
+        match problem.severity {
+            config::Severity::Error => "error",
+            config::Severity::Warning => "doubt",
+        }
+    )
 }
 
 impl From<warden::Refusal> for Refusal {

@@ -262,6 +262,12 @@ proptest! {
                         let Decision::End { at: ended, .. } = ended else { panic!() };
                         prop_assert!(ended <= at(now));
                     }
+                    for who in 0..3 {
+                        if until[who] > 0 && until[who] <= now {
+                            settled[who] = until[who];
+                            until[who] = 0;
+                        }
+                    }
                     let (who, stamp) = (usize::from(host), now - back);
                     let decisions = warden.see(&[sighting(&format!("192.0.2.{host}"), stamp, number as u64)], at(now));
                     let mut banned = false;
