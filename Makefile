@@ -28,7 +28,7 @@ bindir := $(PREFIX)/bin
 libdir := $(PREFIX)/lib
 datadir := $(PREFIX)/share
 reference := $(datadir)/banish/etc
-man_pages := man/banishd.8 $(built)/banishctl.1
+man_pages := man/banishd.8 man/banishctl.1 man/banish.toml.5
 # What `install` puts where, but for configuration: SOURCE:TARGET:MODE.
 files := \
   $(built)/banishd:$(sbindir)/banishd:755 \
@@ -58,7 +58,6 @@ build:
 	$(cargo) build --release $(CARGO_FLAGS) --bins
 	@mkdir -p $(built)/completions && for shell in bash zsh fish; do \
 	  $(built)/banishctl completions $$shell >$(built)/completions/banishctl.$$shell || exit 1; done
-	@$(built)/banishctl manual >$(built)/banishctl.1
 
 # Builds where nothing has been built; `make && sudo make install` builds as the user and only copies as root.
 install: $(if $(wildcard $(built)/banishctl $(built)/banishd),,build)
