@@ -2,7 +2,7 @@
 #
 #   make              build banishd and banishctl (release)
 #   make install      DESTDIR= and PREFIX= as usual; PREFIX is /usr because the bus, polkit and systemd look there
-#   make uninstall    lifts all bans where it is live; keeps changed configuration and the ledger
+#   make uninstall    lifts all bans where it is live; keeps /etc/banish and the ledger
 #   make test         everything that must hold; as root also the tests that need it, a really booted machine among them
 #   make demo         (root) an attack on a throwaway machine, to look at; HOLD=1 leaves the machine up
 #   make bench        (root) the benchmarks
@@ -27,9 +27,11 @@ sbindir := $(PREFIX)/sbin
 bindir := $(PREFIX)/bin
 libdir := $(PREFIX)/lib
 datadir := $(PREFIX)/share
-reference := $(datadir)/banish/etc
+shipped := $(libdir)/banish
+configuration := $(patsubst etc/%,%,$(wildcard etc/*.toml etc/*.d/*.toml))
 man_pages := man/banishd.8 man/banishctl.1 man/banish.toml.5
-# What `install` puts where, but for configuration: SOURCE:TARGET:MODE.
+# What `install` puts where, but for configuration: SOURCE:TARGET:MODE. The shipped configuration is the lowest layer;
+# /etc/banish is the administrator's and stays empty.
 files := \
   $(built)/banishd:$(sbindir)/banishd:755 \
   $(built)/banishctl:$(bindir)/banishctl:755 \
@@ -67,18 +69,20 @@ ifneq ($(PREFIX),/usr)
 	@sed -i 's|/usr/sbin/|$(sbindir)/|; s|/usr/bin/|$(bindir)/|' \
 	  $(DESTDIR)$(libdir)/systemd/system/banishd.service $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
 endif
-	@scripts/conffiles install etc $(DESTDIR)$(SYSCONFDIR)/banish $(DESTDIR)$(reference)
+	@set -e; for f in $(configuration); do install -D -m 644 "etc/$$f" "$(DESTDIR)$(shipped)/$$f"; done; \
+	  install -d $(addprefix $(DESTDIR)$(SYSCONFDIR)/banish/,banish.toml.d jail.d filter.d)
 	@$(if $(live),scripts/activate && echo "installed. Start it with: systemctl enable --now banishd",true)
 
 uninstall:
 	@$(if $(live),systemctl disable --now banishd.service 2>/dev/null; \
 	  ! [ -x $(bindir)/banishctl ] || $(bindir)/banishctl disarm || true,true)
 	@for f in $(files); do IFS=: read -r from to mode <<<"$$f"; rm -f -- "$(DESTDIR)$$to"; done
-	@scripts/conffiles remove $(DESTDIR)$(SYSCONFDIR)/banish $(DESTDIR)$(reference)
-	@for d in $(datadir)/banish $(datadir)/doc/banish; do \
+	@for f in $(configuration); do rm -f -- "$(DESTDIR)$(shipped)/$$f"; done
+	@[ ! -d $(DESTDIR)$(SYSCONFDIR)/banish ] || find $(DESTDIR)$(SYSCONFDIR)/banish -depth -type d -empty -delete
+	@for d in $(shipped) $(datadir)/doc/banish; do \
 	  [ ! -d $(DESTDIR)$$d ] || find $(DESTDIR)$$d -depth -type d -empty -delete; done
 	@$(if $(live),systemctl daemon-reload && journalctl --update-catalog,true)
-	@$(if $(live),echo "removed. The ledger stays in /var/lib/banish; changed configuration in $(SYSCONFDIR)/banish",true)
+	@$(if $(live),echo "removed. The ledger stays in /var/lib/banish, your configuration in $(SYSCONFDIR)/banish",true)
 
 test:
 	@tests/run
