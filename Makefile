@@ -27,7 +27,8 @@ sbindir := $(PREFIX)/sbin
 bindir := $(PREFIX)/bin
 libdir := $(PREFIX)/lib
 datadir := $(PREFIX)/share
-shipped := $(libdir)/banish
+# Where banishd looks for it, whatever PREFIX is.
+shipped := /usr/lib/banish
 configuration := $(patsubst etc/%,%,$(wildcard etc/*.toml etc/*.d/*.toml))
 man_pages := man/banishd.8 man/banishctl.1 man/banish.toml.5
 # What `install` puts where, but for configuration: SOURCE:TARGET:MODE. The shipped configuration is the lowest layer;
