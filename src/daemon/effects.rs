@@ -25,8 +25,8 @@ pub enum First {
     Ledger,
 }
 
-/// The longest pause between two tries at what the kernel or the ledger refused.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause between two tries at what the kernel, the ledger or the bus refused: meanwhile hosts get through.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Something that failed and is tried again, ever less often.
 #[derive(Debug, Default)]
@@ -176,6 +176,12 @@ impl Daemon {
     /// Sends changes to the kernel and notes for each how it went. What is refused does not keep the others back.
     pub(super) async fn apply(&mut self, mut changes: Vec<Change>) {
         let Some(firewall) = self.firewall.clone() else { return };
+        if self.rebuild_owed {
+            // The table is not what it should be; putting it back brings all bans along.
+            self.owed.extend(changes.iter().map(|change| change.place().clone()));
+            self.kernel_retry.failed(Instant::now());
+            return;
+        }
         while !changes.is_empty() {
             let (refused, rest) = match firewall.apply(changes.clone(), clock::now()).await {
                 Ok(()) => (Vec::new(), Vec::new()),
