@@ -210,6 +210,11 @@ fn subscribe() -> tracing::subscriber::DefaultGuard {
     }
 }
 
+/// `1 jail`, `2 jails`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// `until` for people.
 fn end_of(until: Stamp) -> String {
     super::clock::show(until)
@@ -222,7 +227,9 @@ fn tell(record: &Record) {
                 MESSAGE_ID = ids::STARTED,
                 banish.jails = jails,
                 banish.bans = bans,
-                "started: {jails} jails, {bans} bans in force"
+                "started: {}, {} in force",
+                counted(*jails, "jail"),
+                counted(*bans, "ban")
             );
         }
         Record::Stopped { bans } => {
@@ -299,14 +306,19 @@ fn tell(record: &Record) {
             tracing::warn!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");
         }
         Record::Reloaded { jails } => {
-            tracing::info!(MESSAGE_ID = ids::RELOADED, banish.jails = jails, "configuration read anew: {jails} jails");
+            tracing::info!(
+                MESSAGE_ID = ids::RELOADED,
+                banish.jails = jails,
+                "configuration read anew: {}",
+                counted(*jails, "jail")
+            );
         }
         Record::ReloadRefused { problems } => {
             tracing::error!(
                 MESSAGE_ID = ids::RELOAD_FAILED,
                 banish.problem = problems.join("; "),
-                "the new configuration has {} problems; the running one stays",
-                problems.len()
+                "the new configuration has {}; the running one stays",
+                counted(problems.len(), "problem")
             );
         }
         Record::LedgerDamaged { aside } => {

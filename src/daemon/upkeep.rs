@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::effects::First;
-use super::report::Record;
+use super::report::{Record, counted};
 use super::{Aside, Daemon, clock, notify, plan, protect, start};
 use crate::bus::{Bus, BusError};
 use crate::journal;
@@ -160,8 +160,11 @@ impl Daemon {
         let bans = self.warden.roster().len();
         let jails = super::views::running(&self.settings);
         let failures = self.failures();
-        let mut text =
-            format!("{bans} banned, {jails} jails, {failures} failures in {} entries", self.progress.entries);
+        let mut text = format!(
+            "{bans} banned, {}, {failures} failures in {} entries",
+            counted(jails, "jail"),
+            self.progress.entries
+        );
         if !self.progress.caught_up {
             text.push_str("; catching up");
         }

@@ -80,7 +80,7 @@ fn bans_come_change_and_go() {
     on_each_kernel(|wall| {
         wall.restore(policy(), vec![]);
         wall.apply([
-            add("sshd", "198.51.100.7", 3600),
+            add("sshd", "198.51.100.7", 3590),
             add("sshd", "198.51.100.0/24", 3600),
             add("sshd", "2001:db8::/64", 3600),
             add("manual", "203.0.113.0/25", 3600),
