@@ -74,12 +74,8 @@ impl Tally {
 
     /// Moves failures that lie after `now` to it: they were logged while the clock was ahead.
     pub fn not_after(&mut self, now: Stamp) {
-        for failure in self.probation.known.values_mut() {
-            failure.stamp = failure.stamp.min(now);
-        }
-        for window in self.windows.known.values_mut() {
-            window.not_after(now);
-        }
+        self.probation.known.values_mut().for_each(|failure| failure.stamp = failure.stamp.min(now));
+        self.windows.known.values_mut().for_each(|window| window.not_after(now));
     }
 
     /// Every subject with `maxretry` failures within `findtime`, in the order of the subjects, with these failures.

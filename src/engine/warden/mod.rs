@@ -105,9 +105,7 @@ impl Warden {
             jail.tally.not_after(now);
             jail.last_failure = jail.last_failure.min(now);
         }
-        for settled in self.counted_from.values_mut() {
-            *settled = (*settled).min(now);
-        }
+        self.counted_from.values_mut().for_each(|settled| *settled = (*settled).min(now));
         let ahead: Vec<Held> = self.roster.iter().filter(|held| held.ban.since > now).cloned().collect();
         for Held { ban, state } in ahead {
             let length =
