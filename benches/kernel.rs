@@ -44,10 +44,7 @@ async fn measured(subject: fn(u32) -> Subject) -> [Duration; 5] {
     let (copy, began) = (bans.clone(), Instant::now());
     firewall.rebuild(policy(), copy, now()).await.expect("a rebuild");
     let rebuild = began.elapsed();
-    let began = Instant::now();
-    let differences = firewall.audit(bans, now(), true).await.expect("an audit");
-    let audit = began.elapsed();
-    assert_eq!((differences.added, differences.removed, differences.rules), (0, 0, false));
+    let audit = quiet_audit(&firewall, &bans).await;
     let mut times = Vec::new();
     for number in THERE..THERE + SINGLE {
         let change = Change::Add(ban(subject(number)));
@@ -58,6 +55,22 @@ async fn measured(subject: fn(u32) -> Subject) -> [Duration; 5] {
     times.sort();
     let mean = times.iter().sum::<Duration>() / SINGLE;
     [rebuild, audit, times[times.len() / 2], times[times.len() * 99 / 100], mean]
+}
+
+/// An audit that finds nothing to mend. After a set has grown the kernel rehashes it in the background, and a dump in that
+/// time misses elements; the audit then gives them anew, which changes nothing.
+async fn quiet_audit(firewall: &Firewall, bans: &[Element]) -> Duration {
+    for _ in 0..20 {
+        let (copy, began) = (bans.to_vec(), Instant::now());
+        let differences = firewall.audit(copy, now(), true).await.expect("an audit");
+        let took = began.elapsed();
+        assert_eq!((differences.removed, differences.rules), (0, false));
+        if differences.added == 0 {
+            return took;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    panic!("the kernel's set and ours never agree");
 }
 
 fn policy() -> Policy {
