@@ -102,33 +102,29 @@ fn failures(address: &str, count: u32, from: u64) -> Vec<Record> {
     (0..count).map(|step| failed(address, from + u64::from(step) * SECOND, 100 + step)).collect()
 }
 
-fn elements(set: &str) -> Vec<String> {
+/// The elements of a set as `nft -j` lists them: an address, or one with what is left of its time.
+fn listed(set: &str) -> Vec<Value> {
     let text = space::run("nft", &["-j", "list", "set", "inet", "banish", set]);
     let listed: Value = serde_json::from_str(&text).unwrap();
     let set = listed["nftables"].as_array().unwrap().iter().find_map(|item| item.get("set")).unwrap();
-    let mut found: Vec<String> = set["elem"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|element| element.pointer("/elem/val").unwrap_or(element).as_str().unwrap().to_owned())
-        .collect();
+    set["elem"].as_array().cloned().unwrap_or_default()
+}
+
+fn elements(set: &str) -> Vec<String> {
+    let address = |element: &Value| element.pointer("/elem/val").unwrap_or(element).as_str().unwrap().to_owned();
+    let mut found: Vec<String> = listed(set).iter().map(address).collect();
     found.sort();
     found
 }
 
 /// When each element of a set ends, in seconds since the epoch.
 fn ends(set: &str) -> BTreeMap<String, u64> {
-    let text = space::run("nft", &["-j", "list", "set", "inet", "banish", set]);
-    let listed: Value = serde_json::from_str(&text).unwrap();
-    let set = listed["nftables"].as_array().unwrap().iter().find_map(|item| item.get("set")).unwrap();
-    let elements = set["elem"].as_array().unwrap().iter();
-    elements
-        .map(|element| {
-            let element = &element["elem"];
-            let left = element["expires"].as_u64().unwrap();
-            (element["val"].as_str().unwrap().to_owned(), now() / SECOND + left)
-        })
-        .collect()
+    let end = |element: &Value| {
+        let element = &element["elem"];
+        let left = element["expires"].as_u64().unwrap();
+        (element["val"].as_str().unwrap().to_owned(), now() / SECOND + left)
+    };
+    listed(set).iter().map(end).collect()
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {

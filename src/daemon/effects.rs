@@ -121,22 +121,16 @@ impl Daemon {
     fn transaction(&self, decisions: &[Decision]) -> Transaction {
         let mut transaction = Transaction::default();
         for decision in decisions {
-            let place = match decision {
-                Decision::Ban(ban) => {
-                    transaction.begin(ban.clone());
-                    &ban.place
-                }
+            match decision {
+                Decision::Ban(ban) => transaction.begin(ban.clone()),
                 Decision::Past(ban) => {
                     transaction.begin(ban.clone());
                     transaction.end(ban, ban.until, End::Expired);
-                    &ban.place
                 }
-                Decision::Report(ban) => &ban.place,
-                Decision::End { ban, end, at } => {
-                    transaction.end(ban, *at, *end);
-                    &ban.place
-                }
-            };
+                Decision::Report(_) => {}
+                Decision::End { ban, end, at } => transaction.end(ban, *at, *end),
+            }
+            let place = &decision.ban().place;
             if let Some(stamp) = self.warden.counted_from(place) {
                 transaction.count_from(place.clone(), stamp);
             }

@@ -121,12 +121,9 @@ struct Progress {
     stamp: Stamp,
     /// The last entry read, where the ledger does not have it yet.
     reached: Option<Reached>,
-    /// The last entry read.
-    cursor: Option<Cursor>,
     /// When a checkpoint was written last.
     written: Option<Instant>,
     caught_up: bool,
-    feeding: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +182,8 @@ enum Event {
 /// # Errors
 /// [`StartError`]; once it has started it does not fail, it says what it lacks and goes on.
 pub async fn run(options: Options) -> Result<(), StartError> {
-    let (log, thread) = if options.dry_run { (Log::silent(), None) } else { start_log()? };
+    let (log, thread) =
+        if options.dry_run { (Log::silent(), None) } else { Log::start().map(|(log, thread)| (log, Some(thread)))? };
     let (mut daemon, mut inbox) = Daemon::open(options, log).await?;
     daemon.serve(&mut inbox).await;
     daemon.close(inbox).await;
@@ -193,11 +191,6 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         thread.finish();
     }
     Ok(())
-}
-
-fn start_log() -> std::io::Result<(Log, Option<report::LogThread>)> {
-    let (log, thread) = Log::start()?;
-    Ok((log, Some(thread)))
 }
 
 impl Daemon {

@@ -13,7 +13,6 @@ impl Daemon {
         match news {
             News::Harvest(harvest) => self.take(harvest).await,
             News::Fed => {
-                self.progress.feeding = false;
                 let decisions = self.warden.evaluate(clock::now());
                 self.carry_out(decisions, First::Kernel).await;
             }
@@ -47,7 +46,6 @@ impl Daemon {
         self.progress.stamp = self.progress.stamp.max(harvest.stamp);
         if let Some(cursor) = harvest.cursor {
             self.progress.reached = Some(Reached { cursor, stamp: harvest.stamp });
-            self.progress.cursor = Some(cursor);
         }
         for Suppressed { unit, count } in harvest.suppressed {
             self.log.tell(Record::JournalSuppressed { unit, count });

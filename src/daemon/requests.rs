@@ -53,11 +53,7 @@ impl Daemon {
             return Err(Refusal::FirewallUnavailable("this daemon runs without a firewall".into()));
         }
         let decision = self.warden.order_ban(order, &protect::needed(), clock::now())?;
-        let place = match &decision {
-            Decision::Ban(ban) => ban.place.clone(),
-            // The warden gives nothing else for an order.
-            Decision::Report(ban) | Decision::Past(ban) | Decision::End { ban, .. } => ban.place.clone(),
-        };
+        let place = decision.ban().place.clone();
         self.carry_out(vec![decision], First::Ledger).await;
         Ok(self.warden.roster().at(&place).map_or(State::Banned, |held| held.state))
     }

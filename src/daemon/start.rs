@@ -81,7 +81,7 @@ impl Daemon {
             reader: None,
             source_name,
             changes: VecDeque::new(),
-            progress: Progress { feeding: !matches!(start, Start::Head), ..Progress::default() },
+            progress: Progress::default(),
             own: OwnAddresses { known: own, asked: None },
             asides,
             agenda: Agenda::default(),

@@ -37,6 +37,15 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// The ban that it is about.
+    pub fn ban(&self) -> &Ban {
+        match self {
+            Decision::Ban(ban) | Decision::Report(ban) | Decision::Past(ban) | Decision::End { ban, .. } => ban,
+        }
+    }
+}
+
 /// What a jail has seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
