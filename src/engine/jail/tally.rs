@@ -46,6 +46,9 @@ impl Tally {
             window.count(failure, maxretry);
             return full(window, maxretry, findtime);
         }
+        if self.probation.known.get(&subject) == Some(&failure) && maxretry > 1 {
+            return None;
+        }
         let first = self.probation.take(&subject);
         if first.is_none() && maxretry > 1 {
             self.evicted += self.probation.put(subject, failure);
@@ -58,6 +61,22 @@ impl Tally {
         let complete = full(&window, maxretry, findtime);
         self.evicted += self.windows.put(subject, window);
         complete
+    }
+
+    /// Takes up what an earlier run had counted for `subject`, without deciding. What is counted already counts once.
+    pub fn fill(&mut self, subject: Subject, failures: &[Failure], maxretry: u32) {
+        for failure in failures {
+            self.count(subject, *failure, maxretry, Duration::ZERO);
+        }
+    }
+
+    /// All that is counted, in the order of the subjects, each with its failures, oldest first.
+    pub fn windows(&self) -> Vec<(Subject, Vec<Failure>)> {
+        let single = self.probation.known.iter().map(|(subject, failure)| (*subject, vec![*failure]));
+        let several = self.windows.known.iter().map(|(subject, window)| (*subject, window.failures().to_vec()));
+        let mut all: Vec<_> = single.chain(several).collect();
+        all.sort();
+        all
     }
 
     /// Forgets the failures of `subject`.
@@ -197,6 +216,22 @@ mod tests {
     fn one_failure_is_enough_where_one_is_allowed() {
         let mut tally = Tally::default();
         assert_eq!(tally.count(subject(1), failure(3), 1, MINUTE), Some(vec![failure(3)]));
+    }
+
+    #[test]
+    fn what_is_told_fills_another_and_filling_twice_changes_nothing() {
+        let mut tally = Tally::default();
+        for (who, number) in [(1, 3), (2, 4), (2, 5), (2, 6), (3, 7)] {
+            tally.count(subject(who), failure(number), 5, MINUTE);
+        }
+        let told = tally.windows();
+        assert_eq!(told.iter().map(|(_, failures)| failures.len()).collect::<Vec<_>>(), [1, 3, 1]);
+        let mut other = Tally::default();
+        for _ in 0..2 {
+            told.iter().for_each(|(subject, failures)| other.fill(*subject, failures, 5));
+            assert_eq!(other.windows(), told);
+            assert_eq!(other.failing(), 3);
+        }
     }
 
     #[test]
