@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::{self, Jail, Settings, Traffic};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Field, Wanted};
-use crate::engine::filter::{Hit, Sieve};
+use crate::engine::filter::{Hit, OpenSessions, Sieve};
 use crate::engine::jail::allow::AllowList;
 use crate::engine::jail::scope::Scope;
 use crate::engine::jail::{Action, Rules};
@@ -129,5 +129,13 @@ impl Examine for Sifter {
         for hit in self.hits.drain(..) {
             sighted(hit.jail, hit.address);
         }
+    }
+
+    fn sessions(&self) -> Vec<OpenSessions> {
+        self.sieve.sessions()
+    }
+
+    fn resume(&mut self, sessions: &[OpenSessions]) {
+        self.sieve.resume(sessions);
     }
 }

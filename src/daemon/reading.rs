@@ -28,6 +28,7 @@ impl Daemon {
                 self.log.tell(Record::JournalGap { seconds });
             }
             News::Replaced { at } => self.replaced(at),
+            News::Saved { .. } => {}
             News::Failed { error } => {
                 self.log.tell(Record::ReaderFailed { error: super::effects::chain(&error) });
             }

@@ -160,9 +160,11 @@ impl From<warden::Refusal> for Refusal {
     fn from(refusal: warden::Refusal) -> Refusal {
         let text = refusal.to_string();
         match refusal {
-            warden::Refusal::NoSuchJail(_) => Refusal::NoSuchJail(text),
+            warden::Refusal::NoSuchJail(_) | warden::Refusal::CountsNothing(_) => Refusal::NoSuchJail(text),
             warden::Refusal::NotBanned { .. } => Refusal::NotBanned(text),
-            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) => Refusal::Ignored(text),
+            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) | warden::Refusal::Paused(_) => {
+                Refusal::Ignored(text)
+            }
             warden::Refusal::Protected { .. } => Refusal::Protected(text),
         }
     }

@@ -18,7 +18,7 @@ use crate::config::{self, Layout, Loaded};
 use crate::engine::ban::{Ban, End, JailName};
 use crate::engine::warden::Warden;
 use crate::firewall::Firewall;
-use crate::journal::{self, Plan, Source, Start};
+use crate::journal::{self, FeedFrom, Plan, Source, Start};
 use crate::ledger::{Durability, Ledger, Moment, OpenError, Restored, Store, Transaction};
 
 /// So long a bus may take to let us serve.
@@ -45,13 +45,14 @@ impl Daemon {
         let start = match (&checkpoint, &source) {
             (Some(checkpoint), _) => Start::Resume {
                 checkpoint: checkpoint.cursor,
-                feed_from: plan::feed_from(&loaded.settings, checkpoint.stamp),
+                feed: FeedFrom::Stamp(plan::feed_from(&loaded.settings, checkpoint.stamp)),
             },
             (None, Source::Live) => Start::Recent { feed_from: plan::feed_from(&loaded.settings, clock::now()) },
             (None, Source::Directory(_) | Source::Files(_)) => Start::Head,
         };
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
-        warden.restore(restored.bans.clone(), restored.counted_from.iter().cloned().chain(overdue));
+        let counted_from = restored.counted_from.iter().cloned().chain(overdue);
+        warden.restore(restored.bans.clone(), counted_from, restored.pauses.iter().cloned(), clock::now());
         warden.clock_was_set(clock::now());
 
         let ledger = store.map(Ledger::spawn).transpose()?;
