@@ -8,6 +8,7 @@ mod effects;
 pub mod ids;
 mod notify;
 pub mod options;
+mod orders;
 mod plan;
 pub mod protect;
 mod reading;
