@@ -84,6 +84,8 @@ struct Daemon {
     /// What the ledger does not have yet.
     unwritten: Transaction,
     ledger_retry: Retry,
+    /// The number of the last attempt that a program reported.
+    last_attempt: u64,
 
     firewall: Option<Firewall>,
     /// Whose ban or lifting the kernel has refused so far.

@@ -69,6 +69,7 @@ impl Daemon {
             forgetful,
             unwritten: Transaction::default(),
             ledger_retry: Retry::default(),
+            last_attempt: restored.attempts.iter().map(|attempt| attempt.number).max().unwrap_or_default(),
             firewall,
             owed: BTreeSet::new(),
             rebuild_owed: false,
