@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::{self, Jail, Settings, Traffic};
+use crate::config::{self, Jail, Settings, SourceName, Traffic};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Field, Wanted};
 use crate::engine::filter::{Hit, Sieve};
@@ -51,9 +51,14 @@ fn manual(settings: &Settings) -> Rules {
     }
 }
 
-/// The filters of the jails that run.
-pub fn sieve(settings: &Settings) -> Sieve {
-    Sieve::new(enabled(settings).map(|jail| (jail.name.clone(), jail.filter.clone())).collect())
+/// The jails that run and read this source.
+pub fn of_source<'a>(settings: &'a Settings, source: &'a SourceName) -> impl Iterator<Item = &'a Jail> {
+    enabled(settings).filter(move |jail| jail.sources.contains(source))
+}
+
+/// The filters of the jails that run and read this source.
+pub fn sieve(settings: &Settings, source: &SourceName) -> Sieve {
+    Sieve::new(of_source(settings, source).map(|jail| (jail.name.clone(), jail.filter.clone())).collect())
 }
 
 /// The rules that enforce the jails' bans. `spared` are jails that a mistake left out: nobody knows their ports now, so
