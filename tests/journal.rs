@@ -394,9 +394,16 @@ fn a_part_is_read_up_to_and_including_its_last_entry() {
     let source = Source::Directory(folder.path().into());
     let until = cursor_of(folder.path(), 30);
     let mut got = Vec::new();
-    let entries = read_between(&source, stamp_of(10), Some(&until), &mut Failures::of(&["attack"]), &mut |sighting| {
-        got.push(sighting.stamp);
-    });
+    let entries = read_between(
+        &source,
+        stamp_of(10),
+        Some(&until),
+        &mut Failures::of(&["attack"]),
+        &mut |sighting| {
+            got.push(sighting.stamp);
+        },
+        &|| true,
+    );
     assert_eq!(entries.unwrap(), 21);
     assert_eq!(got, (10..31).map(stamp_of).collect::<Vec<_>>());
 }

@@ -66,6 +66,7 @@ impl Daemon {
         let sighting = Sighting { jail: jail.clone(), address, stamp, entry: EntryRef::attempt(number) };
         let decision = self.warden.order_attempt(&sighting, stamp)?;
         self.last_attempt = number;
+        self.snapshots.age();
         // With the ban that it leads to, if it does, in one commit.
         self.unwritten.changes.push(Change::Attempted(Attempt { number, jail: jail.clone(), address, stamp, uid }));
         self.carry_out(decision.into_iter().collect(), First::Ledger).await;

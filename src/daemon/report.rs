@@ -103,16 +103,22 @@ pub enum Record {
     FirewallRecovered,
     /// Entries were deleted from the journal before they were read.
     JournalGap {
+        /// Of which journal.
+        source: String,
         /// From the last entry read to the first one found, in seconds.
         seconds: u64,
     },
     /// The reader was deaf or its journal broken; it was opened again at its cursor.
     ReaderReopened {
+        /// Which journal.
+        source: String,
         /// What was wrong.
         reason: String,
     },
     /// The journal cannot be read.
     ReaderFailed {
+        /// Which journal.
+        source: String,
         /// Why.
         error: String,
     },
@@ -314,18 +320,19 @@ fn tell(record: &Record) {
         Record::FirewallRecovered => {
             tracing::info!(MESSAGE_ID = ids::FIREWALL_RECOVERED, "the firewall takes bans again");
         }
-        Record::JournalGap { seconds } => {
+        Record::JournalGap { source, seconds } => {
             tracing::warn!(
                 MESSAGE_ID = ids::JOURNAL_GAP,
+                banish.source = %source,
                 banish.seconds = seconds,
-                "{seconds} s of the journal were deleted before they were read"
+                "{seconds} s of the journal {source} were deleted before they were read"
             );
         }
-        Record::ReaderReopened { reason } => {
-            tracing::warn!(MESSAGE_ID = ids::READER_REOPENED, banish.reason = %reason, "journal opened again at the cursor: {reason}");
+        Record::ReaderReopened { source, reason } => {
+            tracing::warn!(MESSAGE_ID = ids::READER_REOPENED, banish.source = %source, banish.reason = %reason, "journal {source} opened again at the cursor: {reason}");
         }
-        Record::ReaderFailed { error } => {
-            tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.error = %error, "cannot read the journal: {error}");
+        Record::ReaderFailed { source, error } => {
+            tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.source = %source, banish.error = %error, "cannot read the journal {source}: {error}");
         }
         Record::JournalSuppressed { unit, count } => {
             tracing::warn!(

@@ -111,7 +111,7 @@ impl Daemon {
             failures_total: self.failures(),
             entries_read: self.progress.entries,
             last_entry: self.progress.stamp,
-            catching_up: !self.progress.caught_up,
+            catching_up: self.readings.catching_up(),
             firewall_state: self.firewall_state(),
         }
     }
@@ -146,6 +146,9 @@ impl Daemon {
             FirewallState::Armed => {}
             FirewallState::Pending => say(Severity::Error, "the kernel refuses some bans; they are tried again"),
             FirewallState::Unavailable => say(Severity::Error, "the kernel does not have our table; nobody is cut off"),
+        }
+        for reading in self.readings.iter().filter(|reading| reading.failure.is_some()) {
+            say(Severity::Error, &format!("the journal {} cannot be read; it is tried again", reading.name));
         }
         for lack in &self.lacks {
             say(Severity::Notice, lack);

@@ -11,6 +11,7 @@ mod source;
 mod stream;
 mod suppressed;
 mod sys;
+mod watch;
 
 use std::io;
 use std::net::IpAddr;
@@ -25,7 +26,7 @@ use crate::engine::time::Stamp;
 
 pub use feed::read_between;
 pub use handle::Handle;
-pub use source::Source;
+pub use source::{Source, senders};
 pub use suppressed::Suppressed;
 
 /// What is done with the entries: the filters of all jails.
@@ -179,6 +180,21 @@ pub enum Reason {
     Deaf,
     /// After [`News::Failed`].
     Failed,
+}
+
+impl JournalError {
+    /// Is the reason that there is no such journal (yet)?
+    pub fn is_absence(&self) -> bool {
+        match self {
+            JournalError::Open { cause, .. } => cause.raw_os_error() == Some(libc::ENOENT),
+            JournalError::NoFile(_) => true,
+            JournalError::System(error) => error.kind() == io::ErrorKind::NotFound,
+            JournalError::Unreadable
+            | JournalError::Pattern { .. }
+            | JournalError::Read(_)
+            | JournalError::Cursor(_) => false,
+        }
+    }
 }
 
 /// Why a journal cannot be read.

@@ -78,42 +78,58 @@ enum Next {
 }
 
 impl Reader {
-    /// Opens the journal and finds where to begin.
-    pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, JournalError> {
-        let mut stream = Stream::open(&plan.source)?;
-        let mut opening = Vec::new();
-        let (feed, position) = match &plan.start {
-            Start::Head => (None, None),
-            Start::Recent { feed_from } => {
-                let end = stream.end()?;
-                (end.map(|until| Feed { from: FeedFrom::Stamp(*feed_from), until }), end)
-            }
-            Start::Resume { checkpoint, feed } => {
-                let (position, gap) = resumed(&mut stream, *checkpoint)?;
-                opening.extend(gap);
-                (position.map(|until| Feed { from: feed.clone(), until }), position)
-            }
-        };
-        if plan.start != Start::Head && feed.is_none() {
-            opening.push(News::Fed);
+    /// Opens the journal and finds where to begin; gives back what it was given where it cannot.
+    pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, Unopened> {
+        match Opened::of(&plan, &*examine) {
+            Ok(Opened { stream, feed, position, opening }) => Ok(Reader {
+                liveness_due: now() + plan.liveness,
+                plan,
+                examine,
+                line,
+                stream,
+                feed,
+                position,
+                ahead: false,
+                page: Page::default(),
+                caught_up: false,
+                alert_until: None,
+                retry: RETRY,
+                opening,
+            }),
+            Err(error) => Err(Unopened { error, examine, line }),
         }
-        stream.select(examine.terms().as_deref())?;
-        stream.seek(Place::after(position.as_ref()))?;
-        Ok(Reader {
-            liveness_due: now() + plan.liveness,
-            plan,
-            examine,
-            line,
-            stream,
-            feed,
-            position,
-            ahead: false,
-            page: Page::default(),
-            caught_up: false,
-            alert_until: None,
-            retry: RETRY,
-            opening,
-        })
+    }
+
+    /// As [`Reader::open`], trying ever less often until it works. Tells once that it does not.
+    pub fn open_patiently(mut plan: Plan, mut examine: Box<dyn Examine>, mut line: Line) -> Result<Reader, Stopped> {
+        let mut retry = RETRY;
+        let mut failed = false;
+        loop {
+            let error = match Reader::open(plan.clone(), examine, line) {
+                Ok(mut reader) => {
+                    let reopened = failed.then_some(News::Reopened { reason: Reason::Failed });
+                    reader.opening.splice(0..0, reopened);
+                    return Ok(reader);
+                }
+                Err(unopened) => {
+                    (examine, line) = (unopened.examine, unopened.line);
+                    unopened.error
+                }
+            };
+            if error.is_absence() && matches!(plan.start, Start::Recent { .. }) {
+                // What comes into being while we wait for it is new from its first entry on.
+                plan.start = Start::Head;
+            }
+            if !std::mem::replace(&mut failed, true) {
+                line.send(News::Failed { error })?;
+            }
+            if plan.once {
+                line.send(News::End)?;
+                return Err(Stopped);
+            }
+            pause(&mut line, retry)?;
+            retry = (retry * 2).min(RETRY_MOST);
+        }
     }
 
     /// Reads until it is stopped, nobody listens, or the plan is done.
@@ -266,7 +282,7 @@ impl Reader {
 
     /// Reads up to the entry that is the journal's last at this moment, selected or not, and stands behind it.
     fn drain(&mut self) -> Result<(), Halt> {
-        self.stream.refresh()?;
+        self.refresh()?;
         let end = self.stream.end()?;
         self.select_and_seek()?;
         let Some(end) = end.filter(|end| self.is_ahead(end)) else { return Ok(()) };
@@ -279,6 +295,22 @@ impl Reader {
         self.stream.select(self.examine.terms().as_deref())?;
         self.stream.seek(Place::after(self.position.as_ref()))?;
         Ok(())
+    }
+
+    /// Takes notice of files added, rotated and removed.
+    fn refresh(&mut self) -> Result<(), Halt> {
+        if !self.stream.refresh()? {
+            return Ok(());
+        }
+        match Stream::open(&self.plan.source) {
+            Ok(stream) => {
+                self.stream = stream;
+                self.select_and_seek()
+            }
+            // The files that are open can be read on until there are others.
+            Err(error) if error.is_absence() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn is_ahead(&self, cursor: &Cursor) -> bool {
@@ -297,14 +329,20 @@ impl Reader {
         if fresh.advance()? {
             let heard = fresh.cursor()?;
             // It may have come just now.
-            self.stream.refresh()?;
+            self.refresh()?;
             while self.harvest(Phase::Live, None)? == Close::Full {}
             if self.is_ahead(&heard) {
                 fresh.seek(Place::after(self.position.as_ref()))?;
                 self.stream = fresh;
                 self.line.send(News::Reopened { reason: Reason::Deaf })?;
             }
-        } else if let Some(end) = end.filter(|end| self.is_ahead(end)) {
+            return Ok(());
+        }
+        if self.stream.is_deaf() && !fresh.is_deaf() {
+            fresh.seek(Place::after(self.position.as_ref()))?;
+            self.stream = fresh;
+        }
+        if let Some(end) = end.filter(|end| self.is_ahead(end)) {
             self.position = Some(end);
             let harvest = Harvest { cursor: Some(end), stamp: end.realtime, ..empty(Phase::Live) };
             self.line.send(News::Harvest(harvest))?;
@@ -315,20 +353,20 @@ impl Reader {
     /// Waits for the journal to change, for an order, or until it is time to look.
     fn wait(&mut self) -> Result<(), Halt> {
         let now = now();
-        let wakes = self.plan.source.wakes();
+        let descriptor = self.stream.descriptor()?;
+        let reliable = self.stream.wakes_reliably();
         let mut timeout = self.liveness_due.saturating_duration_since(now);
-        if !wakes {
+        if descriptor.is_none() {
             timeout = timeout.min(FILES_TICK);
-        } else if !self.stream.wakes_reliably() {
+        } else if !reliable {
             timeout = timeout.min(NETWORK_TICK);
         }
         if self.alert_until.is_some_and(|until| now < until) {
             timeout = timeout.min(ALERT_TICK);
         }
-        let descriptor = if wakes { Some(self.stream.descriptor()?) } else { None };
         let changed = self.line.wait(descriptor, Some(timeout))?.map_err(JournalError::from)?;
-        if changed || (wakes && !self.stream.wakes_reliably()) {
-            self.stream.refresh()?;
+        if changed || !reliable {
+            self.refresh()?;
         }
         Ok(())
     }
@@ -339,14 +377,8 @@ impl Reader {
             self.line.send(News::Failed { error })?;
         }
         loop {
-            let until = now() + self.retry;
+            pause(&mut self.line, self.retry)?;
             self.retry = (self.retry * 2).min(RETRY_MOST);
-            while now() < until {
-                if self.line.wait(None, Some(until.saturating_duration_since(now())))?.is_err() {
-                    // poll(2) is out of memory. Never mind the orders then, but never spin.
-                    std::thread::sleep(RETRY);
-                }
-            }
             if let Ok(gap) = self.reopen() {
                 gap.into_iter().try_for_each(|gap| self.line.send(gap))?;
                 return self.line.send(News::Reopened { reason: Reason::Failed });
@@ -364,6 +396,49 @@ impl Reader {
         stream.seek(Place::after(self.position.as_ref()))?;
         self.stream = stream;
         Ok(gap)
+    }
+}
+
+/// What was handed in, and why it could not be used.
+pub struct Unopened {
+    /// Why.
+    pub error: JournalError,
+    /// As it was.
+    pub examine: Box<dyn Examine>,
+    /// As it was.
+    pub line: Line,
+}
+
+/// A journal that was opened, and where to begin in it.
+struct Opened {
+    stream: Stream,
+    feed: Option<Feed>,
+    position: Option<Cursor>,
+    opening: Vec<News>,
+}
+
+impl Opened {
+    fn of(plan: &Plan, examine: &dyn Examine) -> Result<Opened, JournalError> {
+        let mut stream = Stream::open(&plan.source)?;
+        let mut opening = Vec::new();
+        let (feed, position) = match &plan.start {
+            Start::Head => (None, None),
+            Start::Recent { feed_from } => {
+                let end = stream.end()?;
+                (end.map(|until| Feed { from: FeedFrom::Stamp(*feed_from), until }), end)
+            }
+            Start::Resume { checkpoint, feed } => {
+                let (position, gap) = resumed(&mut stream, *checkpoint)?;
+                opening.extend(gap);
+                (position.map(|until| Feed { from: feed.clone(), until }), position)
+            }
+        };
+        if plan.start != Start::Head && feed.is_none() {
+            opening.push(News::Fed);
+        }
+        stream.select(examine.terms().as_deref())?;
+        stream.seek(Place::after(position.as_ref()))?;
+        Ok(Opened { stream, feed, position, opening })
     }
 }
 
@@ -401,6 +476,18 @@ fn empty(phase: Phase) -> Harvest {
         unreadable: 0,
         suppressed: Vec::new(),
     }
+}
+
+/// Waits for so long, answering meanwhile.
+fn pause(line: &mut Line, length: Duration) -> Result<(), Stopped> {
+    let until = now() + length;
+    while now() < until {
+        if line.wait(None, Some(until.saturating_duration_since(now())))?.is_err() {
+            // poll(2) is out of memory. Never mind the orders then, but never spin.
+            std::thread::sleep(RETRY);
+        }
+    }
+    Ok(())
 }
 
 fn now() -> Instant {
