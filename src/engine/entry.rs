@@ -89,6 +89,11 @@ impl EntryRef {
     pub fn attempt(number: u64) -> EntryRef {
         EntryRef { seqnum_id: 0, seqnum: number }
     }
+
+    /// Is it one of [`EntryRef::attempt`]'s?
+    pub fn is_attempt(&self) -> bool {
+        self.seqnum_id == 0
+    }
 }
 
 impl fmt::Display for EntryRef {

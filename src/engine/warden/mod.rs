@@ -146,10 +146,20 @@ impl Warden {
         unwanted.iter().filter_map(|place| self.end(place, End::Configuration, now)).collect()
     }
 
-    /// Forgets what a jail has counted, because its filter now means something else.
+    /// Forgets what a jail has counted from entries, because its filter now means something else. What programs reported
+    /// stays.
     pub fn recount(&mut self, jail: &JailName) {
-        if let Some(jail) = self.jails.get_mut(jail) {
-            jail.tally = Tally::default();
+        let Some(jail) = self.jails.get_mut(jail) else { return };
+        let mut reported = Vec::new();
+        jail.tally.each(&mut |subject, failures| {
+            let attempts: Vec<Failure> = failures.iter().filter(|one| one.entry.is_attempt()).copied().collect();
+            if !attempts.is_empty() {
+                reported.push((subject, attempts));
+            }
+        });
+        jail.tally = Tally::default();
+        for (subject, attempts) in reported {
+            jail.tally.fill(subject, &attempts, jail.rules.maxretry);
         }
     }
 
