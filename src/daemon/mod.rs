@@ -8,12 +8,14 @@ mod effects;
 pub mod ids;
 mod notify;
 pub mod options;
+mod orders;
 mod plan;
 pub mod protect;
 mod reading;
 mod reload;
 pub mod report;
 mod requests;
+mod snapshot;
 mod sources;
 mod start;
 mod sys;
@@ -85,6 +87,8 @@ struct Daemon {
     /// What the ledger does not have yet.
     unwritten: Transaction,
     ledger_retry: Retry,
+    /// The number of the last attempt that a program reported.
+    last_attempt: u64,
 
     firewall: Option<Firewall>,
     /// Whose ban or lifting the kernel has refused so far.
@@ -106,6 +110,9 @@ struct Daemon {
     progress: Progress,
     /// By which the past of changed jails comes.
     pasts: mpsc::Sender<reload::PastOf>,
+    /// How many journals' past is being read for some jails.
+    feeding: usize,
+    snapshots: snapshot::Snapshots,
     own: OwnAddresses,
     /// What happens beside the loop and comes back to it.
     asides: mpsc::UnboundedSender<Aside>,

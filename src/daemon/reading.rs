@@ -31,6 +31,7 @@ impl Daemon {
                 self.log.tell(Record::JournalGap { source, seconds });
             }
             News::Replaced { at: cursor } => self.replaced(at, cursor),
+            News::Saved { cursor, sessions } => self.saved(at, cursor, sessions).await,
             News::Failed { error } => {
                 let error = super::effects::chain(&error);
                 let reading = self.readings.at(at);
@@ -62,6 +63,7 @@ impl Daemon {
         }
         // What a filter sights that has been changed since says nothing; the new one reads the entry again.
         harvest.sightings.retain(|sighting| !reading.changes.iter().any(|change| change.outdates(&sighting.jail)));
+        self.snapshots.age();
         for Suppressed { unit, count } in harvest.suppressed {
             self.log.tell(Record::JournalSuppressed { unit, count });
         }

@@ -119,11 +119,20 @@ impl Daemon {
     /// The new filters are at work behind `until` in the reading at this place: what new and changed jails missed up to
     /// there is read beside the loop.
     pub(super) fn replaced(&mut self, at: usize, until: Option<Cursor>) {
+        let Some(changed) = self.readings.at(at).changes.pop_front() else { return };
+        if let Some(until) = until {
+            self.read_past(at, &|jail| changed.feeds(jail), until);
+        }
+    }
+
+    /// Reads beside the loop what some jails missed in the reading at this place up to `until`.
+    pub(super) fn read_past(&mut self, at: usize, feeds: &dyn Fn(&JailName) -> bool, until: Cursor) {
         let reading = self.readings.at(at);
-        let Some(changed) = reading.changes.pop_front() else { return };
         let jails: Vec<&Jail> =
-            plan::of_source(&self.settings, &reading.source).filter(|jail| changed.feeds(&jail.name)).collect();
-        let Some(until) = until.filter(|_| !jails.is_empty()) else { return };
+            plan::of_source(&self.settings, &reading.source).filter(|jail| feeds(&jail.name)).collect();
+        if jails.is_empty() {
+            return;
+        }
         // An entry may have come late: its time is that of its journal.
         let from = plan::feed_from(&self.settings, clock::now().min(until.realtime));
         let past = Past {
@@ -134,6 +143,7 @@ impl Daemon {
             from,
             until,
         };
+        self.feeding += 1;
         let pasts = self.pasts.clone();
         tokio::task::spawn_blocking(move || past.read(&pasts));
     }
@@ -152,6 +162,7 @@ impl Daemon {
             past.sightings.into_iter().filter(|sighting| valid.contains(&sighting.jail)).collect();
         self.warden.feed(&sightings);
         if past.last {
+            self.feeding = self.feeding.saturating_sub(1);
             let decisions = self.warden.evaluate(clock::now());
             self.carry_out(decisions, First::Kernel).await;
         }
@@ -226,7 +237,10 @@ impl Changed {
             if known.is_some_and(|known| is_other(known, jail)) {
                 changed.outdated.insert(jail.name.clone());
             }
-            if known.is_none_or(|known| is_other(known, jail) || known.rules.findtime < jail.rules.findtime) {
+            let remembers = |known: &Jail| {
+                known.rules.findtime >= jail.rules.findtime && known.rules.maxretry >= jail.rules.maxretry
+            };
+            if known.is_none_or(|known| is_other(known, jail) || !remembers(known)) {
                 changed.to_be_fed.insert(jail.name.clone());
             }
         }

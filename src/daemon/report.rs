@@ -12,7 +12,8 @@ use std::thread::JoinHandle;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::ids;
-use crate::engine::ban::{Ban, End};
+use crate::engine::ban::{Ban, End, JailName};
+use crate::engine::subject::Subject;
 use crate::engine::time::Stamp;
 
 /// How many records wait for journald at the most.
@@ -50,6 +51,31 @@ pub enum Record {
         ban: Ban,
         /// How it ended.
         end: End,
+    },
+    /// Counted failures were forgotten at somebody's word.
+    Forgot {
+        /// Whose.
+        subject: Subject,
+        /// In how many places there were any.
+        count: u32,
+        /// Who ordered it.
+        uid: u32,
+    },
+    /// A jail counts nothing for a while.
+    Paused {
+        /// Which.
+        jail: JailName,
+        /// Until when.
+        until: Stamp,
+        /// Who ordered it.
+        uid: u32,
+    },
+    /// A jail counts again.
+    Resumed {
+        /// Which.
+        jail: JailName,
+        /// Who ordered it; `None` where the pause was over by itself.
+        uid: Option<u32>,
     },
     /// Bans were found in the kernel that the ledger did not know.
     Adopted {
@@ -264,6 +290,16 @@ fn tell(record: &Record) {
                 _ => None,
             };
             tracing::info!(MESSAGE_ID = ids::UNBANNED, banish.jail = %jail, banish.subject = %subject, banish.cause = end.word(), banish.uid = uid, "unbanned {subject} in jail {jail} ({})", end.word());
+        }
+        Record::Forgot { subject, count, uid } => {
+            tracing::info!(MESSAGE_ID = ids::FORGOT, banish.subject = %subject, banish.count = count, banish.uid = uid, "forgot the failures of {subject} in {} (operator uid {uid})", counted(*count as usize, "place"));
+        }
+        Record::Paused { jail, until, uid } => {
+            tracing::info!(MESSAGE_ID = ids::PAUSED, banish.jail = %jail, banish.until = %end_of(*until), banish.until_usec = until.usec(), banish.uid = uid, "jail {jail} counts nothing until {} (operator uid {uid})", end_of(*until));
+        }
+        Record::Resumed { jail, uid } => {
+            let by = uid.map_or_else(|| "its pause is over".to_owned(), |uid| format!("operator uid {uid}"));
+            tracing::info!(MESSAGE_ID = ids::RESUMED, banish.jail = %jail, banish.uid = uid, banish.cause = %by, "jail {jail} counts again ({by})");
         }
         Record::Adopted { bans } => {
             tracing::warn!(

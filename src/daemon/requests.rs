@@ -24,6 +24,24 @@ impl Daemon {
                 let lifted = self.warden.order_unban_all(jail.as_ref(), uid, clock::now());
                 let _ = answer.send(self.lift(lifted).await);
             }
+            Request::Forget { subject, uid, answer } => {
+                let forgotten = self.forget(subject, uid).await;
+                let _ = answer.send(forgotten);
+            }
+            Request::Pause { jail, length, uid, answer } => {
+                let paused = self.pause(jail, length, uid).await;
+                self.tell_changes();
+                let _ = answer.send(paused);
+            }
+            Request::Resume { jail, uid, answer } => {
+                let resumed = self.resume(jail, uid).await;
+                self.tell_changes();
+                let _ = answer.send(resumed);
+            }
+            Request::Attempt { jail, address, uid, answer } => {
+                let attempted = self.attempt(jail, address, uid).await;
+                let _ = answer.send(attempted);
+            }
             Request::ListBans { page, answer } => {
                 let rows = match &page.jail {
                     Some(jail) if self.warden.rules(jail.as_str()).is_none() && !self.is_configured(jail) => {
@@ -63,6 +81,13 @@ impl Daemon {
         let count = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
         self.carry_out(decisions, First::Ledger).await;
         Ok(count)
+    }
+
+    /// Whoever watches properties hears of those that are others now.
+    fn tell_changes(&self) {
+        if let Some(bus) = &self.bus {
+            bus.changed();
+        }
     }
 
     fn is_configured(&self, jail: &JailName) -> bool {
@@ -163,9 +188,11 @@ impl From<warden::Refusal> for Refusal {
     fn from(refusal: warden::Refusal) -> Refusal {
         let text = refusal.to_string();
         match refusal {
-            warden::Refusal::NoSuchJail(_) => Refusal::NoSuchJail(text),
+            warden::Refusal::NoSuchJail(_) | warden::Refusal::CountsNothing(_) => Refusal::NoSuchJail(text),
             warden::Refusal::NotBanned { .. } => Refusal::NotBanned(text),
-            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) => Refusal::Ignored(text),
+            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) | warden::Refusal::Paused(_) => {
+                Refusal::Ignored(text)
+            }
             warden::Refusal::Protected { .. } => Refusal::Protected(text),
         }
     }

@@ -14,8 +14,10 @@ use super::reload::Changed;
 use super::report::Record;
 use super::{Aside, Daemon, Reached, clock, plan};
 use crate::config::{self, Location, Settings, SourceName};
-use crate::journal::{self, Handle, JournalError, News, Plan, Source, Start};
-use crate::ledger::{Checkpoint, Transaction};
+use crate::engine::ban::JailName;
+use crate::engine::snapshot::decode_sessions;
+use crate::journal::{self, FeedFrom, Handle, JournalError, News, Plan, Source, Start};
+use crate::ledger::{self, Checkpoint, Transaction};
 
 /// So many journals are read at once: each has a thread, and its files open.
 const MOST: usize = 64;
@@ -49,6 +51,10 @@ pub(super) struct Readings {
     turn: usize,
     /// How far each journal was read, whether it is read now or not.
     checkpoints: BTreeMap<String, Checkpoint>,
+    /// The sessions that an earlier run left, each with the entry that they were open behind.
+    sessions: BTreeMap<String, ledger::Sessions>,
+    /// The jails of which an earlier run left less than the whole past.
+    incomplete: BTreeSet<JailName>,
     /// The sources whose senders were looked for: one that comes later is new.
     looked: BTreeSet<SourceName>,
     /// What has been told about sources that cannot be read as a whole.
@@ -56,10 +62,15 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    /// None yet; these checkpoints are known.
-    pub(super) fn new(checkpoints: Vec<Checkpoint>) -> Readings {
+    /// None yet; this is known of an earlier run.
+    pub(super) fn new(
+        checkpoints: Vec<Checkpoint>,
+        sessions: Vec<ledger::Sessions>,
+        incomplete: BTreeSet<JailName>,
+    ) -> Readings {
         let checkpoints = checkpoints.into_iter().map(|known| (known.source.clone(), known)).collect();
-        Readings { checkpoints, ..Readings::default() }
+        let sessions = sessions.into_iter().map(|known| (known.source.clone(), known)).collect();
+        Readings { checkpoints, sessions, incomplete, ..Readings::default() }
     }
 
     /// The next news of any of them, and whose they are; `None` where the reader's thread has ended.
@@ -136,10 +147,16 @@ impl Readings {
         }
     }
 
-    fn start(&self, wanted: &Wanted, settings: &Settings, head: bool) -> Start {
+    fn start(&mut self, wanted: &Wanted, settings: &Settings, head: bool) -> Start {
+        let left = self.sessions.remove(&wanted.name);
+        let left = left.and_then(|left| Some((left.cursor, decode_sessions(&left.open).ok()?)));
         match self.checkpoints.get(&wanted.name) {
             Some(known) => {
-                Start::Resume { checkpoint: known.cursor, feed_from: plan::feed_from(settings, known.stamp) }
+                let feed = match left {
+                    Some((cursor, sessions)) => FeedFrom::Behind { cursor, sessions },
+                    None => FeedFrom::Stamp(plan::feed_from(settings, known.stamp)),
+                };
+                Start::Resume { checkpoint: known.cursor, feed }
             }
             None if head => Start::Head,
             None => Start::Recent { feed_from: plan::feed_from(settings, clock::now()) },
@@ -322,6 +339,10 @@ impl Daemon {
         let Wanted { name, source, journal } = wanted;
         let plan = Plan { source: journal.clone(), start, once: self.options.once, liveness: journal::LIVENESS };
         let (news, out) = mpsc::channel(QUEUE);
+        let behind = match &plan.start {
+            Start::Resume { feed: FeedFrom::Behind { cursor, .. }, .. } => Some(*cursor),
+            _ => None,
+        };
         let handle = spawn(plan, Box::new(plan::Sifter::new(plan::sieve(&self.settings, &source))), news)?;
         self.readings.all.push(Reading {
             name,
@@ -334,6 +355,10 @@ impl Daemon {
             failure: None,
             changes: VecDeque::new(),
         });
+        if let Some(cursor) = behind {
+            let incomplete = self.readings.incomplete.clone();
+            self.read_past(self.readings.all.len() - 1, &|jail| incomplete.contains(jail), cursor);
+        }
         Ok(())
     }
 

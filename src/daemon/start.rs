@@ -11,6 +11,7 @@ use super::dryrun::Printer;
 use super::effects::{First, Rebuilds, Retry, chain};
 use super::options::{BusChoice, Options};
 use super::report::{Log, Record};
+use super::snapshot::{self, Snapshots};
 use super::sources::{Readings, Wanted};
 use super::upkeep::Agenda;
 use super::{Daemon, Inbox, OwnAddresses, Progress, StartError, clock, notify, plan, protect, views};
@@ -44,8 +45,10 @@ impl Daemon {
         let mut warden = Warden::new();
         warden.configure(plan::rules(&loaded.settings, &own));
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
-        warden.restore(restored.bans.clone(), restored.counted_from.iter().cloned().chain(overdue));
+        let counted_from = restored.counted_from.iter().cloned().chain(overdue);
+        warden.restore(restored.bans.clone(), counted_from, restored.pauses.iter().cloned(), clock::now());
         warden.clock_was_set(clock::now());
+        let incomplete = snapshot::take_up(&mut warden, &restored, &loaded.settings);
 
         let ledger = store.map(Ledger::spawn).transpose()?;
         let firewall =
@@ -61,6 +64,7 @@ impl Daemon {
             forgetful,
             unwritten: Transaction::default(),
             ledger_retry: Retry::default(),
+            last_attempt: restored.attempts.iter().map(|attempt| attempt.number).max().unwrap_or_default(),
             firewall,
             owed: BTreeSet::new(),
             rebuild_owed: false,
@@ -71,8 +75,10 @@ impl Daemon {
             bus: None,
             bus_retry: Retry::default(),
             requests,
-            readings: Readings::new(restored.checkpoints.clone()),
+            readings: Readings::new(restored.checkpoints.clone(), restored.snapshot.sessions.clone(), incomplete),
             pasts,
+            feeding: 0,
+            snapshots: Snapshots::default(),
             progress: Progress::default(),
             own: OwnAddresses { known: own, asked: None },
             asides,
@@ -143,8 +149,9 @@ impl Daemon {
     /// Ends everything in the order that loses nothing: no more entries, the last checkpoint, then the log. Bans stay.
     pub(super) async fn close(mut self, inbox: Inbox) {
         notify::stopping();
-        self.readings.stop();
         drop(inbox);
+        self.last_snapshot().await;
+        self.readings.stop();
         if let Some(printer) = &self.printer
             && self.options.once
         {

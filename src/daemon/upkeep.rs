@@ -36,10 +36,11 @@ impl Daemon {
     /// The next instant at which [`Daemon::upkeep`] has something to do.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let now = instant();
-        let ends = self.warden.deadline().map(|end| now + end.since(clock::now()).min(DOZE));
+        let deadline = [self.warden.deadline(), self.warden.next_pause_end()].into_iter().flatten().min();
+        let ends = deadline.map(|end| now + end.since(clock::now()).min(DOZE));
         let checkpoint = self.has_unwritten().then(|| self.progress.written.map_or(now, |last| last + CHECKPOINT));
         let retries = [self.kernel_retry.at(), self.ledger_retry.at(), self.bus_retry.at()];
-        let agenda = [self.agenda.pulse, self.agenda.purge, self.agenda.look];
+        let agenda = [self.snapshots.due(), self.agenda.pulse, self.agenda.purge, self.agenda.look];
         [ends, checkpoint].into_iter().chain(retries).chain(agenda).flatten().min()
     }
 
@@ -53,6 +54,7 @@ impl Daemon {
     pub(super) async fn upkeep(&mut self) {
         let now = instant();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.end_pauses();
         let ended = self.warden.expire(clock::now());
         if !ended.is_empty() {
             self.carry_out(ended, First::Kernel).await;
@@ -63,6 +65,9 @@ impl Daemon {
         let checkpoint_due = self.has_unwritten() && self.progress.written.is_none_or(|last| last + CHECKPOINT <= now);
         if checkpoint_due || due(self.ledger_retry.at()) {
             self.write_checkpoint(Durability::Entries).await;
+        }
+        if due(self.snapshots.due()) {
+            self.begin_snapshot(now);
         }
         if due(self.bus_retry.at()) {
             self.serve_on_bus();
@@ -97,6 +102,7 @@ impl Daemon {
     pub(super) fn plan_ahead(&mut self) {
         let now = instant();
         self.agenda.pulse = notify::watchdog_interval().map(|interval| now + interval);
+        self.plan_snapshots(now);
         self.agenda.purge = self.ledger.is_some().then(|| now + Duration::from_secs(60));
         self.plan_to_look();
     }
@@ -149,6 +155,7 @@ impl Daemon {
     async fn purge(&mut self, now: Instant) {
         self.agenda.purge = Some(now + PURGE);
         let before = clock::now().before(self.settings.history);
+        self.warden.forget_pauses_before(before);
         if let Some(ledger) = self.ledger.clone() {
             // What could not be purged today is purged tomorrow; that the ledger cannot be written is told by a commit.
             tokio::spawn(async move { ledger.purge(before).await });

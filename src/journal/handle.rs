@@ -76,6 +76,13 @@ impl Handle {
         self.bell.ring();
     }
 
+    /// Asks which sessions are open: [`News::Saved`] follows, once nothing is left to be fed.
+    pub fn save(&self) {
+        // A thread that has ended has told all it knew.
+        let _ = self.orders.send(Order::Save);
+        self.bell.ring();
+    }
+
     /// Resolves when the thread has come round: at once while it waits, after a batch while it reads. Never while the
     /// thread hangs, and with an error when it has ended.
     pub fn probe(&self) -> oneshot::Receiver<()> {

@@ -6,7 +6,7 @@ use super::feed::sight;
 use super::line::{Line, Stopped};
 use super::order::order;
 use super::stream::{Place, Presence, Stream};
-use super::{Examine, Harvest, JournalError, News, Phase, Plan, Reason, Start};
+use super::{Examine, FeedFrom, Harvest, JournalError, News, Phase, Plan, Reason, Start};
 use crate::engine::entry::{Cursor, Page};
 use crate::engine::time::Stamp;
 
@@ -35,6 +35,8 @@ pub struct Reader {
     feed: Option<Feed>,
     /// Everything up to here has been examined, or is fed.
     position: Option<Cursor>,
+    /// More than that has been examined: the journal could not name the last entry.
+    ahead: bool,
     page: Page,
     caught_up: bool,
     alert_until: Option<Instant>,
@@ -44,9 +46,9 @@ pub struct Reader {
     opening: Vec<News>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Feed {
-    from: Stamp,
+    from: FeedFrom,
     until: Cursor,
 }
 
@@ -67,6 +69,14 @@ enum Close {
     Past,
 }
 
+/// What comes next in the journal.
+enum Next {
+    Entry(Stamp),
+    /// An entry behind the mark.
+    Past,
+    None,
+}
+
 impl Reader {
     /// Opens the journal and finds where to begin; gives back what it was given where it cannot.
     pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, Box<Unopened>> {
@@ -79,6 +89,7 @@ impl Reader {
                 stream,
                 feed,
                 position,
+                ahead: false,
                 page: Page::default(),
                 caught_up: false,
                 alert_until: None,
@@ -136,12 +147,16 @@ impl Reader {
         for news in std::mem::take(&mut self.opening) {
             self.line.send(news)?;
         }
-        while let Some(feed) = self.feed {
-            self.feed(feed)?;
+        while let Some(feed) = self.feed.clone() {
+            self.feed(&feed)?;
         }
         loop {
             let close = self.harvest(Phase::Live, None)?;
             self.line.attend()?;
+            if self.line.is_to_save() {
+                let cursor = self.position.filter(|_| !self.ahead);
+                self.line.send(News::Saved { cursor, sessions: self.examine.sessions() })?;
+            }
             if let Some(successor) = self.line.successor() {
                 self.hand_over(successor, close)?;
                 continue;
@@ -168,9 +183,20 @@ impl Reader {
     }
 
     /// Feeds, then stands behind the checkpoint. A new one to examine with starts it over: windows take an entry once.
-    fn feed(&mut self, feed: Feed) -> Result<(), Halt> {
-        self.stream.seek(Place::From(feed.from))?;
-        while feed.from <= feed.until.realtime && self.harvest(Phase::Feed, Some(&feed.until))? == Close::Full {
+    fn feed(&mut self, feed: &Feed) -> Result<(), Halt> {
+        let is_any = match &feed.from {
+            FeedFrom::Stamp(stamp) => {
+                self.examine.resume(&[]);
+                self.stream.seek(Place::From(*stamp))?;
+                *stamp <= feed.until.realtime
+            }
+            FeedFrom::Behind { cursor, sessions } => {
+                self.examine.resume(sessions);
+                self.stream.seek(Place::after(Some(cursor)))?;
+                order(cursor, &feed.until).is_lt()
+            }
+        };
+        while is_any && self.harvest(Phase::Feed, Some(&feed.until))? == Close::Full {
             self.line.attend()?;
             if let Some(successor) = self.line.successor() {
                 self.examine = successor;
@@ -192,21 +218,16 @@ impl Reader {
                 return Err(Halt::Stopped);
             }
             if harvest.entries >= ENTRIES || harvest.sightings.len() >= SIGHTINGS {
-                break Close::Full;
+                break Ok(Close::Full);
             }
-            if !self.stream.advance()? {
-                break Close::End;
-            }
-            let stamp = self.stream.stamp()?;
-            if let Some(mark) = until
-                // While feeding, an entry's place is asked for only where it can matter: it costs as much as the entry.
-                && (phase == Phase::Live || stamp >= mark.realtime)
-                && self.stream.is_past(mark)?
-            {
-                break Close::Past;
+            match self.next(phase, until) {
+                Ok(Next::Entry(stamp)) => harvest.stamp = stamp,
+                Ok(Next::None) => break Ok(Close::End),
+                Ok(Next::Past) => break Ok(Close::Past),
+                // What was examined before is handed over: sessions have heard of it.
+                Err(error) => break Err(error),
             }
             harvest.entries += 1;
-            harvest.stamp = stamp;
             let sightings = &mut harvest.sightings;
             let read = sight(&mut self.stream, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));
             match read {
@@ -216,28 +237,43 @@ impl Reader {
             }
         };
         if harvest.entries == 0 {
-            return Ok(close);
+            return Ok(close?);
         }
         if phase == Phase::Live {
             // At an entry past the mark everything up to the mark has been examined. Where the journal cannot name the
             // entry, the checkpoint stays behind, which loses nothing.
-            harvest.cursor = match (close, until) {
-                (Close::Past, Some(mark)) => Some(*mark),
+            harvest.cursor = match (&close, until) {
+                (Ok(Close::Past), Some(mark)) => Some(*mark),
                 _ => self.stream.cursor().ok(),
             };
+            self.ahead = harvest.cursor.is_none();
             self.position = harvest.cursor.or(self.position);
             if !harvest.sightings.is_empty() {
                 self.alert_until = Some(now() + ALERT);
             }
         }
         self.line.send(News::Harvest(harvest))?;
-        Ok(close)
+        Ok(close?)
+    }
+
+    fn next(&mut self, phase: Phase, until: Option<&Cursor>) -> Result<Next, JournalError> {
+        if !self.stream.advance()? {
+            return Ok(Next::None);
+        }
+        let stamp = self.stream.stamp()?;
+        // While feeding, an entry's place is asked for only where it can matter: it costs as much as the entry.
+        let is_past = match until {
+            Some(mark) if phase == Phase::Live || stamp >= mark.realtime => self.stream.is_past(mark)?,
+            _ => false,
+        };
+        Ok(if is_past { Next::Past } else { Next::Entry(stamp) })
     }
 
     /// Gives over to `successor`: at the present end where that has been reached, so that no old entry is new to it.
     fn hand_over(&mut self, successor: Box<dyn Examine>, close: Close) -> Result<(), Halt> {
         let drained = if close == Close::End { self.drain() } else { Ok(()) };
-        self.examine = successor;
+        let former = std::mem::replace(&mut self.examine, successor);
+        self.examine.resume(&former.sessions());
         if !matches!(drained, Err(Halt::Stopped)) {
             self.line.send(News::Replaced { at: self.position })?;
         }
@@ -386,16 +422,16 @@ impl Opened {
     fn of(plan: &Plan, examine: &dyn Examine) -> Result<Opened, JournalError> {
         let mut stream = Stream::open(&plan.source)?;
         let mut opening = Vec::new();
-        let (feed, position) = match plan.start {
+        let (feed, position) = match &plan.start {
             Start::Head => (None, None),
             Start::Recent { feed_from } => {
                 let end = stream.end()?;
-                (end.map(|until| Feed { from: feed_from, until }), end)
+                (end.map(|until| Feed { from: FeedFrom::Stamp(*feed_from), until }), end)
             }
-            Start::Resume { checkpoint, feed_from } => {
-                let (position, gap) = resumed(&mut stream, checkpoint)?;
+            Start::Resume { checkpoint, feed } => {
+                let (position, gap) = resumed(&mut stream, *checkpoint)?;
                 opening.extend(gap);
-                (position.map(|until| Feed { from: feed_from, until }), position)
+                (position.map(|until| Feed { from: feed.clone(), until }), position)
             }
         };
         if plan.start != Start::Head && feed.is_none() {

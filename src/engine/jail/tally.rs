@@ -46,6 +46,9 @@ impl Tally {
             window.count(failure, maxretry);
             return full(window, maxretry, findtime);
         }
+        if self.probation.known.get(&subject) == Some(&failure) && maxretry > 1 {
+            return None;
+        }
         let first = self.probation.take(&subject);
         if first.is_none() && maxretry > 1 {
             self.evicted += self.probation.put(subject, failure);
@@ -58,6 +61,24 @@ impl Tally {
         let complete = full(&window, maxretry, findtime);
         self.evicted += self.windows.put(subject, window);
         complete
+    }
+
+    /// Takes up what an earlier run had counted for `subject`, without deciding. What is counted already counts once.
+    pub fn fill(&mut self, subject: Subject, failures: &[Failure], maxretry: u32) {
+        for failure in failures {
+            self.count(subject, *failure, maxretry, Duration::ZERO);
+        }
+    }
+
+    /// Shows all that is counted, who came first first, each with its failures, oldest first.
+    pub fn each(&self, show: &mut dyn FnMut(Subject, &[Failure])) {
+        self.probation.each(|subject, failure| show(subject, std::slice::from_ref(failure)));
+        self.windows.each(|subject, window| show(subject, window.failures()));
+    }
+
+    /// Everybody who has failed and is remembered, in no order.
+    pub fn subjects(&self) -> impl Iterator<Item = Subject> {
+        self.probation.known.keys().chain(self.windows.known.keys()).copied()
     }
 
     /// Forgets the failures of `subject`.
@@ -119,6 +140,17 @@ struct Generation<T> {
 impl<T> Generation<T> {
     fn bounded(limit: usize) -> Generation<T> {
         Generation { known: HashMap::new(), arrivals: VecDeque::new(), limit }
+    }
+
+    fn each(&self, mut show: impl FnMut(Subject, &T)) {
+        let mut shown = std::collections::HashSet::with_capacity(self.known.len());
+        for subject in &self.arrivals {
+            if let Some(value) = self.known.get(subject)
+                && shown.insert(*subject)
+            {
+                show(*subject, value);
+            }
+        }
     }
 
     fn take(&mut self, subject: &Subject) -> Option<T> {
@@ -197,6 +229,28 @@ mod tests {
     fn one_failure_is_enough_where_one_is_allowed() {
         let mut tally = Tally::default();
         assert_eq!(tally.count(subject(1), failure(3), 1, MINUTE), Some(vec![failure(3)]));
+    }
+
+    #[test]
+    fn what_is_told_fills_another_and_filling_twice_changes_nothing() {
+        let mut tally = Tally::default();
+        for (who, number) in [(1, 3), (2, 4), (2, 5), (2, 6), (3, 7)] {
+            tally.count(subject(who), failure(number), 5, MINUTE);
+        }
+        let told = all(&tally);
+        assert_eq!(told.iter().map(|(_, failures)| failures.len()).collect::<Vec<_>>(), [1, 1, 3]);
+        let mut other = Tally::default();
+        for _ in 0..2 {
+            told.iter().for_each(|(subject, failures)| other.fill(*subject, failures, 5));
+            assert_eq!(all(&other), told);
+            assert_eq!(other.failing(), 3);
+        }
+    }
+
+    fn all(tally: &Tally) -> Vec<(Subject, Vec<Failure>)> {
+        let mut all = Vec::new();
+        tally.each(&mut |subject, failures| all.push((subject, failures.to_vec())));
+        all
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl Window {
         &self.latest[start..]
     }
 
+    /// All that is kept, oldest first.
+    pub fn failures(&self) -> &[Failure] {
+        &self.latest
+    }
+
     /// Moves failures that lie after `now` to it.
     pub fn not_after(&mut self, now: Stamp) {
         for failure in &mut self.latest {
