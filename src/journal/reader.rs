@@ -79,7 +79,7 @@ enum Next {
 
 impl Reader {
     /// Opens the journal and finds where to begin; gives back what it was given where it cannot.
-    pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, Unopened> {
+    pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, Box<Unopened>> {
         match Opened::of(&plan, &*examine) {
             Ok(Opened { stream, feed, position, opening }) => Ok(Reader {
                 liveness_due: now() + plan.liveness,
@@ -96,7 +96,7 @@ impl Reader {
                 retry: RETRY,
                 opening,
             }),
-            Err(error) => Err(Unopened { error, examine, line }),
+            Err(error) => Err(Box::new(Unopened { error, examine, line })),
         }
     }
 
@@ -112,8 +112,9 @@ impl Reader {
                     return Ok(reader);
                 }
                 Err(unopened) => {
-                    (examine, line) = (unopened.examine, unopened.line);
-                    unopened.error
+                    let Unopened { error, examine: given, line: back } = *unopened;
+                    (examine, line) = (given, back);
+                    error
                 }
             };
             if error.is_absence() && matches!(plan.start, Start::Recent { .. }) {
