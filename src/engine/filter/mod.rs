@@ -19,6 +19,7 @@
 //!   (This tag is ours; the others mean what they mean in fail2ban.)
 
 mod dialect;
+mod halves;
 mod judge;
 mod origin;
 mod patterns;

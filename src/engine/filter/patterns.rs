@@ -8,9 +8,10 @@ use regex_automata::util::captures::{Captures, GroupInfo};
 use regex_automata::util::primitives::PatternID;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, Span};
-use regex_syntax::hir::Look;
+use regex_syntax::hir::{Hir, Look};
 
 use super::dialect::{self, Flaw};
+use super::halves::{self, Halves};
 use crate::engine::entry::Text;
 
 /// The most that one set of patterns may need when compiled, in bytes: some thousand ordinary patterns.
@@ -40,7 +41,7 @@ impl Pattern {
             };
             Flaw { offset: Some(translation.source_of(offset)), reason }
         })?;
-        let engine = Engine::new(&translation.text)?;
+        let engine = Engine::new(&translation.text, &hir)?;
         let roles = Roles::of(engine.names());
         let from_start = hir.properties().look_set_prefix().contains(Look::Start);
         let to_end = hir.properties().look_set_suffix().contains(Look::End);
@@ -76,7 +77,9 @@ fn bytes() -> syntax::Config {
 struct Engine {
     /// For whole texts that may or may not match.
     single: Regex,
-    /// The quickest at groups in short texts, for those known to match.
+    /// The quickest at groups, for whole texts known to match, where the pattern allows it.
+    halves: Option<Halves>,
+    /// The next quickest in short texts, for those known to match.
     groups: backtrack::BoundedBacktracker,
     /// For texts whose end is not known, which the others cannot be told of, and for those that `groups` gives up on.
     patient: PikeVM,
@@ -86,6 +89,7 @@ struct Engine {
 #[derive(Debug)]
 struct Memory {
     locations: CaptureLocations,
+    halves: Option<halves::Memory>,
     groups: backtrack::Cache,
     /// Made when first needed.
     patient: Option<pikevm::Cache>,
@@ -95,7 +99,7 @@ struct Memory {
 }
 
 impl Engine {
-    fn new(text: &str) -> Result<Engine, Flaw> {
+    fn new(text: &str, hir: &Hir) -> Result<Engine, Flaw> {
         let single =
             RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
         let single = single.map_err(|error| match error {
@@ -106,7 +110,7 @@ impl Engine {
         let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
         let groups = groups.map_err(|error| Flaw::whole(error.to_string()))?;
         let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
-        Ok(Engine { single, groups, patient })
+        Ok(Engine { single, halves: Halves::of(hir), groups, patient })
     }
 
     /// The names of its groups.
@@ -117,6 +121,7 @@ impl Engine {
     fn memory(&self) -> Memory {
         Memory {
             locations: self.single.capture_locations(),
+            halves: self.halves.as_ref().map(Halves::memory),
             groups: self.groups.create_cache(),
             patient: None,
             captures: self.groups.create_captures(),
@@ -139,8 +144,16 @@ impl Engine {
         found
     }
 
-    /// The groups of a match that starts where the input does and is known to be there.
-    fn read(&self, input: &Input<'_>, memory: &mut Memory) {
+    /// The groups of a match that starts where the text does and is known to be there.
+    fn read(&self, text: Text<'_>, memory: &mut Memory) {
+        if let (Some(halves), Some(own), false) = (&self.halves, &mut memory.halves, text.cut) {
+            memory.spans.clear();
+            memory.spans.resize(self.names().group_len(PatternID::ZERO), None);
+            if halves.read(text.bytes, own, &mut memory.spans) {
+                return;
+            }
+        }
+        let input = &input(text).anchored(Anchored::Yes);
         // It gives up on texts that are too long for its memory.
         if self.groups.try_captures(&mut memory.groups, input.clone(), &mut memory.captures).is_ok() {
             memory.take_captures();
@@ -290,9 +303,8 @@ impl PatternSet {
     /// The number of the first pattern that matches; its groups are then in `scratch`.
     pub(super) fn find(&self, text: Text<'_>, scratch: &mut Scratch) -> Option<usize> {
         if let (Some(which), Some(cache)) = (&self.which, &mut scratch.which) {
-            let input = input(text).anchored(Anchored::Yes);
-            let pattern = which.search_half_with(cache, &input)?.pattern().as_usize();
-            self.engines[pattern].read(&input, &mut scratch.engines[pattern]);
+            let pattern = which.search_half_with(cache, &input(text).anchored(Anchored::Yes))?.pattern().as_usize();
+            self.engines[pattern].read(text, &mut scratch.engines[pattern]);
             return Some(pattern);
         }
         let mut engines = self.engines.iter().zip(&mut scratch.engines);
