@@ -48,6 +48,11 @@ impl Pattern {
         Ok(Pattern { text: translation.text, engine, roles, from_start, to_end })
     }
 
+    /// Makes it ready to be searched for by itself.
+    pub(super) fn alone(self) -> Result<Pattern, Flaw> {
+        Ok(Pattern { engine: self.engine.alone(&self.text)?, ..self })
+    }
+
     pub(super) fn roles(&self) -> &Roles {
         &self.roles
     }
@@ -75,8 +80,8 @@ fn bytes() -> syntax::Config {
 /// One pattern that tells its groups.
 #[derive(Clone, Debug)]
 struct Engine {
-    /// For whole texts that may or may not match.
-    single: Regex,
+    /// For whole texts that may or may not match: only where the pattern is searched for alone.
+    single: Option<Regex>,
     /// The quickest at groups, for whole texts known to match, where the pattern allows it.
     halves: Option<Halves>,
     /// The next quickest in short texts, for those known to match.
@@ -88,7 +93,7 @@ struct Engine {
 /// The memory of an engine.
 #[derive(Debug)]
 struct Memory {
-    locations: CaptureLocations,
+    locations: Option<CaptureLocations>,
     halves: Option<halves::Memory>,
     groups: backtrack::Cache,
     /// Made when first needed.
@@ -100,17 +105,14 @@ struct Memory {
 
 impl Engine {
     fn new(text: &str, hir: &Hir) -> Result<Engine, Flaw> {
-        let single =
-            RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
-        let single = single.map_err(|error| match error {
-            regex::Error::CompiledTooBig(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
-            error => Flaw::whole(error.to_string()),
-        })?;
         let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PROGRAM_LIMIT));
         let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
-        let groups = groups.map_err(|error| Flaw::whole(error.to_string()))?;
+        let groups = groups.map_err(|error| match error.size_limit() {
+            Some(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
+            None => Flaw::whole(error.to_string()),
+        })?;
         let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
-        Ok(Engine { single, halves: Halves::of(hir), groups, patient })
+        Ok(Engine { single: None, halves: Halves::of(hir), groups, patient })
     }
 
     /// The names of its groups.
@@ -120,7 +122,7 @@ impl Engine {
 
     fn memory(&self) -> Memory {
         Memory {
-            locations: self.single.capture_locations(),
+            locations: self.single.as_ref().map(Regex::capture_locations),
             halves: self.halves.as_ref().map(Halves::memory),
             groups: self.groups.create_cache(),
             patient: None,
@@ -131,17 +133,28 @@ impl Engine {
 
     /// Does it match? Where its groups stand is then in the memory.
     fn search(&self, text: Text<'_>, memory: &mut Memory) -> bool {
-        if text.cut {
+        let (Some(single), Some(locations), false) = (&self.single, &mut memory.locations, text.cut) else {
             return self.search_patiently(&input(text), memory);
-        }
-        let Memory { locations, spans, .. } = memory;
-        let found = self.single.captures_read(locations, text.bytes).is_some();
+        };
+        let spans = &mut memory.spans;
+        let found = single.captures_read(locations, text.bytes).is_some();
         spans.clear();
         if found {
             spans
                 .extend((0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end })));
         }
         found
+    }
+
+    /// Makes ready for texts that may or may not match.
+    fn alone(self, text: &str) -> Result<Engine, Flaw> {
+        let single =
+            RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
+        let single = single.map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
+            error => Flaw::whole(error.to_string()),
+        })?;
+        Ok(Engine { single: Some(single), ..self })
     }
 
     /// The groups of a match that starts where the text does and is known to be there.
@@ -285,6 +298,8 @@ impl PatternSet {
         let together = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.from_start);
         let texts: Vec<&str> = patterns.iter().map(|pattern| pattern.text.as_str()).collect();
         let which = if together { Some(build(&texts)?) } else { None };
+        let patterns: Vec<Pattern> =
+            if together { patterns } else { patterns.into_iter().map(Pattern::alone).collect::<Result<_, _>>()? };
         let (engines, roles) = patterns.into_iter().map(|pattern| (pattern.engine, pattern.roles)).unzip();
         Ok(PatternSet { which, engines, roles })
     }
@@ -327,7 +342,7 @@ impl PatternSet {
     }
 }
 
-/// One pattern and the memory to search it with.
+/// One pattern, [`alone`](Pattern::alone), and the memory to search it with.
 #[derive(Debug)]
 pub(super) struct Single {
     engine: Engine,
