@@ -229,7 +229,8 @@ impl Reader {
             }
             harvest.entries += 1;
             let sightings = &mut harvest.sightings;
-            let read = sight(&mut self.stream, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));
+            let read =
+                sight(&mut self.stream, stamp, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));
             match read {
                 Ok(false) => {}
                 Ok(true) => harvest.suppressed.extend(self.stream.suppressed().ok().flatten()),

@@ -168,9 +168,9 @@ impl Stream {
         Ok(order(&self.cursor()?, mark) == Ordering::Greater)
     }
 
-    /// Copies the wanted fields of the current entry to `page`, in one pass. Is it marked as a notice of journald?
-    pub fn copy(&mut self, wanted: &Wanted, page: &mut Page) -> Result<bool, JournalError> {
-        let stamp = self.stamp()?;
+    /// Copies the wanted fields of the current entry, which has this `stamp`, to `page`, in one pass. Is it marked as a
+    /// notice of journald?
+    pub fn copy(&mut self, stamp: Stamp, wanted: &Wanted, page: &mut Page) -> Result<bool, JournalError> {
         let (_, boot) = self.journal.monotonic_timestamp()?;
         page.begin(stamp, u128::from_be_bytes(*boot.as_bytes()));
         let mut marked = false;

@@ -19,6 +19,7 @@
 //!   (This tag is ours; the others mean what they mean in fail2ban.)
 
 mod dialect;
+mod halves;
 mod judge;
 mod origin;
 mod patterns;
@@ -195,7 +196,7 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
         faults.push(Fault { at: Part::Session, offset: None, reason: reason.into() });
     }
     let prefregex = definition.prefregex.as_deref().and_then(|text| {
-        let pattern = kept(Pattern::new(text), Part::Prefregex, &mut faults)?;
+        let pattern = kept(Pattern::new(text).and_then(Pattern::alone), Part::Prefregex, &mut faults)?;
         if !pattern.roles().has_content() {
             let reason = "a prefregex says with <F-CONTENT>…</F-CONTENT> which part of the text the others look at";
             faults.push(Fault { at: Part::Prefregex, offset: None, reason: reason.into() });

@@ -5,7 +5,7 @@
 //!
 //! An address gets into a session only from a pattern that captured it in an entry of that session.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -96,13 +96,23 @@ impl Sessions {
         if value.len() > KEY_LIMIT {
             return alone(line);
         }
-        let key = Key { boot, value: value.into() };
-        let known = self.young.remove(&key).or_else(|| self.old.remove(&key));
-        let mut session = known.filter(|session| !session.is_over(stamp, line.address)).unwrap_or_default();
+        let mut entry = match self.young.entry(Key { boot, value: value.into() }) {
+            hash_map::Entry::Occupied(entry) => entry,
+            hash_map::Entry::Vacant(entry) => {
+                let known = self.old.remove(entry.key()).unwrap_or_default();
+                entry.insert_entry(known)
+            }
+        };
+        let session = entry.get_mut();
+        if session.is_over(stamp, line.address) {
+            *session = Session::default();
+        }
         session.touched = session.touched.max(stamp);
         let standing = session.tell(line);
-        if !line.forget {
-            self.put(key, session);
+        if line.forget {
+            entry.remove();
+        } else if self.young.len() >= SESSION_LIMIT / 2 {
+            self.old = std::mem::take(&mut self.young);
         }
         standing
     }
