@@ -14,6 +14,7 @@ mod reading;
 mod reload;
 pub mod report;
 mod requests;
+mod restore;
 mod start;
 mod sys;
 mod upkeep;
@@ -39,6 +40,8 @@ use dryrun::Printer;
 use effects::{Rebuilds, Retry};
 use options::Options;
 use report::{Log, Record};
+
+pub use restore::restore;
 
 /// Why the daemon cannot start. What can be done without is no reason: it starts, says so, and tries again.
 #[derive(Debug, thiserror::Error)]
