@@ -125,7 +125,7 @@ impl Daemon {
                     self.remove(refused).await;
                 }
                 Err(error) => {
-                    self.rebuild_owed = true;
+                    self.owe_rebuild();
                     self.firewall_failed(&error);
                 }
             }
