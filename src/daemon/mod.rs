@@ -15,6 +15,7 @@ mod reading;
 mod reload;
 pub mod report;
 mod requests;
+mod restore;
 mod snapshot;
 mod sources;
 mod start;
@@ -43,6 +44,8 @@ use effects::{Rebuilds, Retry};
 use options::Options;
 use report::{Log, Record};
 use sources::Readings;
+
+pub use restore::restore;
 
 /// Why the daemon cannot start. What can be done without is no reason: it starts, says so, and tries again.
 #[derive(Debug, thiserror::Error)]

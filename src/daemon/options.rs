@@ -39,6 +39,13 @@ pub struct Options {
     /// Stop at the end of all journals; with --dry-run, print each decision and the totals as JSON lines
     #[arg(long)]
     pub once: bool,
+
+    /// Put the bans of the ledger into the kernel and stop: what banish-restore.service does before the network is up
+    #[arg(
+        long,
+        conflicts_with_all = ["journal_directory", "journal_file", "bus_address", "dry_run", "once"]
+    )]
+    pub restore: bool,
 }
 
 /// Where the bus is.

@@ -127,7 +127,10 @@ impl Daemon {
             }
         }
         match changed {
-            Some(change) => self.rebuild(&change).await,
+            Some(change) => {
+                self.rebuilds.changed(change);
+                self.rebuild().await;
+            }
             None if overrun => self.audit().await,
             None => {}
         }

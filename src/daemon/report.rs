@@ -29,6 +29,18 @@ pub enum Record {
         /// How many bans of an earlier run are in force.
         bans: usize,
     },
+    /// The bans of the ledger are in the kernel, before the daemon runs.
+    Restored {
+        /// How many.
+        bans: usize,
+    },
+    /// A daemon runs: it has its bans in the kernel.
+    RestoreNeedless,
+    /// The bans of the ledger are not in the kernel.
+    RestoreFailed {
+        /// Why.
+        error: String,
+    },
     /// The service goes; bans stay.
     Stopped {
         /// How many bans stay in the kernel.
@@ -263,6 +275,16 @@ fn tell(record: &Record) {
                 counted(*jails, "jail"),
                 counted(*bans, "ban")
             );
+        }
+        Record::Restored { bans } => {
+            let bans = *bans;
+            tracing::info!(MESSAGE_ID = ids::RESTORED, banish.bans = bans, "restored {}", counted(bans, "ban"));
+        }
+        Record::RestoreNeedless => {
+            tracing::info!(MESSAGE_ID = ids::RESTORED, "nothing to restore: banishd is running");
+        }
+        Record::RestoreFailed { error } => {
+            tracing::error!(MESSAGE_ID = ids::RESTORE_FAILED, banish.error = %error, "no bans restored: {error}");
         }
         Record::Stopped { bans } => {
             tracing::info!(MESSAGE_ID = ids::STOPPED, banish.bans = bans, "stopped: {bans} bans stay in force");

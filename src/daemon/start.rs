@@ -41,7 +41,7 @@ impl Daemon {
         let (requests, requests_out) = mpsc::channel(QUEUE);
         let (pasts, pasts_out) = mpsc::channel(PASTS);
 
-        let spared = spared(&loaded, &restored);
+        let spared = spared(&loaded, &restored.bans);
         let mut warden = Warden::new();
         warden.configure(plan::rules(&loaded.settings, &own));
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
@@ -123,7 +123,7 @@ impl Daemon {
                     self.remove(refused).await;
                 }
                 Err(error) => {
-                    self.rebuild_owed = true;
+                    self.owe_rebuild();
                     self.firewall_failed(&error);
                 }
             }
@@ -224,10 +224,10 @@ fn ledger(options: &Options, log: &Log) -> Result<Opened, StartError> {
 
 /// The jails whose bans stay although they are not there: those that a mistake left out. Where a file cannot be read
 /// nobody knows which jails it had, so then it is every one that has bans.
-fn spared(loaded: &Loaded, restored: &Restored) -> BTreeSet<JailName> {
+pub fn spared(loaded: &Loaded, bans: &[Ban]) -> BTreeSet<JailName> {
     let mut spared: BTreeSet<JailName> = loaded.left_out.iter().filter_map(|jail| jail.parse().ok()).collect();
     if loaded.any_error() {
-        spared.extend(restored.bans.iter().map(|ban| ban.place.jail.clone()));
+        spared.extend(bans.iter().map(|ban| ban.place.jail.clone()));
     }
     spared.remove(&JailName::manual());
     spared.retain(|jail| loaded.settings.jails.iter().all(|known| known.name != *jail));
