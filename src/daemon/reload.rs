@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::crash::point;
 use super::effects::{First, chain};
 use super::report::Record;
 use super::{Aside, Daemon, clock, notify, plan, start, views};
@@ -79,6 +80,7 @@ impl Daemon {
         self.warden.configure(plan::rules(&self.settings, &self.own.known));
         let lifted = self.warden.lift_unwanted(&self.spared, clock::now());
         self.carry_out(lifted, First::Ledger).await;
+        point("reload.lifted");
         // Where no filter changed the reader goes on as it is, with the sessions that it knows.
         if let (Some(changed), Some(reader)) = (changed, &self.reader) {
             reader.replace(Box::new(plan::Sifter::new(plan::sieve(&self.settings))));
@@ -94,9 +96,11 @@ impl Daemon {
                 }
             }
         }
+        point("reload.enforced");
         // A lowered maxretry bans now; what is fed later is decided on then.
         let decisions = self.warden.evaluate(clock::now());
         self.carry_out(decisions, First::Kernel).await;
+        point("reload.evaluated");
         if let Some(bus) = &self.bus {
             bus.set_jails(&views::names(&self.settings));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::crash::point;
 use super::dryrun::Printer;
 use super::effects::{First, Rebuilds, Retry, chain};
 use super::options::{BusChoice, Options};
@@ -31,6 +32,7 @@ impl Daemon {
     pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
         let loaded = settings(&options, &log)?;
         let Opened { store, restored, forgetful } = ledger(&options, &log)?;
+        point("start.ledger");
         let own = protect::own_addresses();
         let (asides, asides_out) = mpsc::unbounded_channel();
         let (notices, notices_out) = mpsc::channel(QUEUE);
@@ -95,6 +97,7 @@ impl Daemon {
         let plan = Plan { source, start, once: daemon.options.once, liveness: journal::LIVENESS };
         let sifter = Box::new(plan::Sifter::new(plan::sieve(&daemon.settings)));
         daemon.reader = Some(journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?);
+        point("start.reading");
         daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
             Ok(bus) => bus,
             // Somebody else owns the name: two daemons would ban at cross purposes.
@@ -107,6 +110,7 @@ impl Daemon {
         };
         daemon.plan_ahead();
         notify::ready(&daemon.status());
+        point("start.ready");
         let jails = views::running(&daemon.settings);
         daemon.log.tell(Record::Started { jails, bans: daemon.warden.roster().len() });
         Ok((daemon, inbox))
@@ -119,10 +123,12 @@ impl Daemon {
             let policy = plan::policy(&self.settings, &self.spared);
             match firewall.restore(policy, self.elements(), now).await {
                 Ok(found) => {
+                    point("start.restored");
                     let found = found.into_iter().map(|adopted| (adopted.place, adopted.until));
                     let lifted: Vec<Ban> = restored.lifted.into_iter().map(|past| past.ban).collect();
                     let refused = self.warden.adopt(found, &lifted, &self.spared, now);
                     self.remove(refused).await;
+                    point("start.adopted");
                 }
                 Err(error) => {
                     self.rebuild_owed = true;
@@ -136,6 +142,7 @@ impl Daemon {
             transaction.count_from(ban.place.clone(), ban.until);
         }
         self.commit(transaction, Durability::Entries).await;
+        point("start.overdue");
         for (moment, past) in restored.unannounced {
             match (moment, past.ended) {
                 (Moment::Begun, _) => self.log.tell(Record::Banned(past.ban.clone())),
@@ -144,8 +151,10 @@ impl Daemon {
             }
             self.unwritten.announced(&past.ban, moment);
         }
+        point("start.retold");
         let unwanted = self.warden.lift_unwanted(&self.spared, now);
         self.carry_out(unwanted, First::Ledger).await;
+        point("start.lifted");
     }
 
     /// Ends everything in the order that loses nothing: no more entries, the last checkpoint, then the log. Bans stay.
@@ -168,10 +177,12 @@ impl Daemon {
         {
             self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
         }
+        point("close.ledger");
         self.log.tell(Record::Stopped { bans: self.warden.roster().len() });
         if let Some(reader) = self.reader.take() {
             reader.join();
         }
+        point("close.end");
     }
 }
 

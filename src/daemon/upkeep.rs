@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::crash::point;
 use super::effects::First;
 use super::report::{Record, counted};
 use super::{Aside, Daemon, clock, notify, plan, protect, start};
@@ -53,6 +54,7 @@ impl Daemon {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let ended = self.warden.expire(clock::now());
         if !ended.is_empty() {
+            point("expired");
             self.carry_out(ended, First::Kernel).await;
         }
         if due(self.kernel_retry.at()) {
@@ -85,7 +87,9 @@ impl Daemon {
         let transaction =
             Transaction { checkpoints: self.checkpoint().into_iter().collect(), ..Transaction::default() };
         self.progress.written = Some(instant());
+        point("checkpoint.before");
         self.commit(transaction, durability).await;
+        point("checkpoint.after");
     }
 
     /// Puts the first pulse and the first purge on the agenda.
