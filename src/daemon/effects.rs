@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::crash::point;
 use super::report::Record;
 use super::{Daemon, clock};
 use crate::bus;
@@ -112,15 +113,22 @@ impl Daemon {
         transaction.checkpoints = self.checkpoints();
         match first {
             First::Kernel => {
+                point("entries.decided");
                 self.enforce(&decisions).await;
+                point("entries.enforced");
                 self.commit(transaction, Durability::Entries).await;
+                point("entries.committed");
             }
             First::Ledger => {
+                point("command.decided");
                 self.commit(transaction, Durability::Command).await;
+                point("command.committed");
                 self.enforce(&decisions).await;
+                point("command.enforced");
             }
         }
         self.tell(&decisions);
+        point("told");
         self.untold_status = true;
     }
 
@@ -343,7 +351,9 @@ impl Daemon {
             match decision {
                 Decision::Ban(ban) => {
                     self.announce(bus::News::Banned(ban));
+                    point("told.bus");
                     self.log.tell(Record::Banned(ban.clone()));
+                    point("told.log");
                     self.unwritten.announced(ban, Moment::Begun);
                 }
                 Decision::Past(ban) => {
@@ -354,7 +364,9 @@ impl Daemon {
                 Decision::Report(ban) => self.log.tell(Record::WouldBan(ban.clone())),
                 Decision::End { ban, end, .. } => {
                     self.announce(bus::News::Unbanned { place: &ban.place, end: *end });
+                    point("told.bus");
                     self.log.tell(Record::Unbanned { ban: ban.clone(), end: *end });
+                    point("told.log");
                     self.unwritten.announced(ban, Moment::Ended);
                 }
             }

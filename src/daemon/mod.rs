@@ -3,6 +3,7 @@
 //! One task owns everything that decides; what others have to say reaches it as a message, one at a time.
 
 pub mod clock;
+pub mod crash;
 mod dryrun;
 mod effects;
 pub mod ids;

@@ -1,5 +1,6 @@
 //! What the reader and the firewall have to say.
 
+use super::crash::point;
 use super::effects::First;
 use super::report::Record;
 use super::{Daemon, Reached, clock};
@@ -96,7 +97,9 @@ impl Daemon {
             self.log.tell(Record::Adopted { bans: confirmed.len() });
             self.carry_out(confirmed, First::Kernel).await;
         }
+        point("caught-up.confirmed");
         self.audit().await;
+        point("caught-up.audited");
     }
 
     /// Makes the kernel's sets equal to the roster.

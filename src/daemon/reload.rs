@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::crash::point;
 use super::effects::{First, chain};
 use super::report::Record;
 use super::{Aside, Daemon, clock, notify, plan, start, views};
@@ -88,6 +89,7 @@ impl Daemon {
         }
         let lifted = self.warden.lift_unwanted(&self.spared, clock::now());
         self.carry_out(lifted, First::Ledger).await;
+        point("reload.lifted");
         for reading in self.readings.iter_mut() {
             // Where no filter changed the reader goes on as it is, with the sessions that it knows.
             if let Some(changed) = Changed::between(&former, &self.settings, &reading.source) {
@@ -108,9 +110,11 @@ impl Daemon {
                 }
             }
         }
+        point("reload.enforced");
         // A lowered maxretry bans now; what is fed later is decided on then.
         let decisions = self.warden.evaluate(clock::now());
         self.carry_out(decisions, First::Kernel).await;
+        point("reload.evaluated");
         if let Some(bus) = &self.bus {
             bus.set_jails(&views::names(&self.settings));
         }

@@ -1,5 +1,6 @@
 //! What the bus asks, answered.
 
+use super::crash::point;
 use super::effects::First;
 use super::{Daemon, clock, protect, views};
 use crate::bus::{self, FirewallState, ManagerView, Refusal, Request, Severity};
@@ -14,11 +15,16 @@ impl Daemon {
         match request {
             Request::Ban { order, answer } => {
                 let state = self.ban(order).await;
+                point("ban.done");
                 let _ = answer.send(state);
+                point("ban.answered");
             }
             Request::Unban { subject, jail, uid, answer } => {
                 let lifted = self.warden.order_unban(subject, jail.as_ref(), uid, clock::now());
-                let _ = answer.send(self.lift(lifted).await);
+                let count = self.lift(lifted).await;
+                point("unban.done");
+                let _ = answer.send(count);
+                point("unban.answered");
             }
             Request::UnbanAll { jail, uid, answer } => {
                 let lifted = self.warden.order_unban_all(jail.as_ref(), uid, clock::now());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::crash::point;
 use super::dryrun::Printer;
 use super::effects::{First, Rebuilds, Retry, chain};
 use super::options::{BusChoice, Options};
@@ -35,6 +36,7 @@ impl Daemon {
     pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
         let loaded = settings(&options, &log)?;
         let Opened { store, restored, forgetful } = ledger(&options, &log)?;
+        point("start.ledger");
         let own = protect::own_addresses();
         let (asides, asides_out) = mpsc::unbounded_channel();
         let (notices, notices_out) = mpsc::channel(QUEUE);
@@ -93,6 +95,7 @@ impl Daemon {
         let local = local(&daemon.options);
         daemon.read_local(local).map_err(StartError::Journal)?;
         daemon.read_others();
+        point("start.reading");
         daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
             Ok(bus) => bus,
             // Somebody else owns the name: two daemons would ban at cross purposes.
@@ -105,6 +108,7 @@ impl Daemon {
         };
         daemon.plan_ahead();
         notify::ready(&daemon.status());
+        point("start.ready");
         let jails = views::running(&daemon.settings);
         daemon.log.tell(Record::Started { jails, bans: daemon.warden.roster().len() });
         Ok((daemon, inbox))
@@ -117,10 +121,12 @@ impl Daemon {
             let policy = plan::policy(&self.settings, &self.spared);
             match firewall.restore(policy, self.elements(), now).await {
                 Ok(found) => {
+                    point("start.restored");
                     let found = found.into_iter().map(|adopted| (adopted.place, adopted.until));
                     let lifted: Vec<Ban> = restored.lifted.into_iter().map(|past| past.ban).collect();
                     let refused = self.warden.adopt(found, &lifted, &self.spared, now);
                     self.remove(refused).await;
+                    point("start.adopted");
                 }
                 Err(error) => {
                     self.owe_rebuild();
@@ -134,6 +140,7 @@ impl Daemon {
             transaction.count_from(ban.place.clone(), ban.until);
         }
         self.commit(transaction, Durability::Entries).await;
+        point("start.overdue");
         for (moment, past) in restored.unannounced {
             match (moment, past.ended) {
                 (Moment::Begun, _) => self.log.tell(Record::Banned(past.ban.clone())),
@@ -142,8 +149,10 @@ impl Daemon {
             }
             self.unwritten.announced(&past.ban, moment);
         }
+        point("start.retold");
         let unwanted = self.warden.lift_unwanted(&self.spared, now);
         self.carry_out(unwanted, First::Ledger).await;
+        point("start.lifted");
     }
 
     /// Ends everything in the order that loses nothing: no more entries, the last checkpoint, then the log. Bans stay.
@@ -165,8 +174,10 @@ impl Daemon {
         {
             self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
         }
+        point("close.ledger");
         self.log.tell(Record::Stopped { bans: self.warden.roster().len() });
         self.readings.join();
+        point("close.end");
     }
 }
 

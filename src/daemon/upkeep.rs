@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::crash::point;
 use super::effects::First;
 use super::report::{Record, counted};
 use super::{Aside, Daemon, clock, notify, plan, protect, start};
@@ -57,6 +58,7 @@ impl Daemon {
         self.end_pauses();
         let ended = self.warden.expire(clock::now());
         if !ended.is_empty() {
+            point("expired");
             self.carry_out(ended, First::Kernel).await;
         }
         if due(self.kernel_retry.at()) {
@@ -95,7 +97,9 @@ impl Daemon {
     pub(super) async fn write_checkpoint(&mut self, durability: Durability) {
         let transaction = Transaction { checkpoints: self.checkpoints(), ..Transaction::default() };
         self.progress.written = Some(instant());
+        point("checkpoint.before");
         self.commit(transaction, durability).await;
+        point("checkpoint.after");
     }
 
     /// Puts the first pulse and the first purge on the agenda.
