@@ -220,14 +220,15 @@ impl Reader {
             if harvest.entries >= ENTRIES || harvest.sightings.len() >= SIGHTINGS {
                 break Ok(Close::Full);
             }
-            match self.next(phase, until) {
-                Ok(Next::Entry(stamp)) => harvest.stamp = stamp,
+            let stamp = match self.next(phase, until) {
+                Ok(Next::Entry(stamp)) => stamp,
                 Ok(Next::None) => break Ok(Close::End),
                 Ok(Next::Past) => break Ok(Close::Past),
                 // What was examined before is handed over: sessions have heard of it.
                 Err(error) => break Err(error),
-            }
+            };
             harvest.entries += 1;
+            harvest.stamp = stamp;
             let sightings = &mut harvest.sightings;
             let read =
                 sight(&mut self.stream, stamp, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));

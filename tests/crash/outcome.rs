@@ -110,7 +110,10 @@ fn told_enough(said: &str, bans: &[Row], deaths: u32) {
             (begun..=begun * (1 + deaths)).contains(&beginnings),
             "{begun} bans of {subject} in {jail}, {beginnings} told"
         );
-        assert!((ended..=ended * (1 + deaths)).contains(&endings), "{ended} ends of {subject} in {jail}, {endings} told");
+        assert!(
+            (ended..=ended * (1 + deaths)).contains(&endings),
+            "{ended} ends of {subject} in {jail}, {endings} told"
+        );
     }
 }
 
