@@ -83,6 +83,7 @@ impl Daemon {
     async fn adopt_settings(&mut self, settings: Settings) {
         let former = std::mem::replace(&mut self.settings, settings);
         self.spared.clear();
+        self.snapshots.age();
         self.warden.configure(plan::rules(&self.settings, &self.own.known));
         for jail in recounted(&former, &self.settings) {
             self.warden.recount(&jail);

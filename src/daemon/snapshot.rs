@@ -43,8 +43,7 @@ impl Snapshots {
 
     /// When one is due; `None` where nothing has changed since the last.
     pub(super) fn due(&self) -> Option<Instant> {
-        let last = self.taken?;
-        (self.stale && self.awaited.is_none()).then_some(last + INTERVAL)
+        self.taken.filter(|_| self.stale).map(|last| last + INTERVAL)
     }
 }
 
@@ -63,10 +62,9 @@ impl Daemon {
         if !settled || self.readings.iter().any(|reading| !reading.changes.is_empty()) {
             return;
         }
-        self.snapshots.stale = false;
         self.snapshots.sessions.clear();
         // Of one that cannot be read now, what was kept earlier stays.
-        let asked = self.readings.iter().filter(|reading| reading.caught_up && reading.failure.is_none());
+        let asked = self.readings.iter().filter(|reading| reading.caught_up && reading.is_read());
         let asked: BTreeSet<String> =
             asked.inspect(|reading| reading.handle.save()).map(|one| one.name.clone()).collect();
         self.snapshots.awaited = Some(asked).filter(|asked| !asked.is_empty());
@@ -87,6 +85,7 @@ impl Daemon {
             return;
         }
         self.snapshots.awaited = None;
+        self.snapshots.stale = false;
         let snapshot = Snapshot { counts: self.counts(), sessions: std::mem::take(&mut self.snapshots.sessions) };
         let changes = vec![Change::Snapshot(snapshot)];
         // The counts must not be ahead of the checkpoint.
@@ -110,6 +109,7 @@ impl Daemon {
         if self.ledger.is_none() || !self.snapshots.stale {
             return;
         }
+        // One that was begun may be far behind.
         self.begin_snapshot(now);
         while self.snapshots.awaited.is_some() {
             match tokio::time::timeout_at(now + PATIENCE, self.readings.next()).await {

@@ -172,6 +172,11 @@ impl Readings {
 }
 
 impl Reading {
+    /// Is it being read, and can it be?
+    pub(super) fn is_read(&self) -> bool {
+        self.news.is_some() && self.failure.is_none()
+    }
+
     fn take_checkpoint(&mut self) -> Option<Checkpoint> {
         let Reached { cursor, stamp } = self.reached.take()?;
         Some(Checkpoint { source: self.name.clone(), cursor, stamp })

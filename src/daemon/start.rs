@@ -49,8 +49,8 @@ impl Daemon {
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
         let counted_from = restored.counted_from.iter().cloned().chain(overdue);
         warden.restore(restored.bans.clone(), counted_from, restored.pauses.iter().cloned(), clock::now());
-        warden.clock_was_set(clock::now());
         let incomplete = snapshot::take_up(&mut warden, &restored, &loaded.settings);
+        warden.clock_was_set(clock::now());
 
         let ledger = store.map(Ledger::spawn).transpose()?;
         let firewall =
