@@ -2,6 +2,7 @@
 
 pub mod allow;
 pub mod scope;
+mod table;
 pub mod tally;
 pub mod window;
 

@@ -140,6 +140,8 @@ impl Warden {
             };
             self.jails.insert(name, jail);
         }
+        let jails = self.jails.len();
+        self.jails.values_mut().for_each(|jail| jail.tally.share_among(jails));
     }
 
     /// Ends the bans of jails that are gone, that only report, and of subjects that are allowed. The bans of the jails
@@ -161,7 +163,7 @@ impl Warden {
     /// Forgets what a jail has counted, because its filter now means something else.
     pub fn recount(&mut self, jail: &JailName) {
         if let Some(jail) = self.jails.get_mut(jail) {
-            jail.tally = Tally::default();
+            jail.tally.clear();
         }
     }
 
