@@ -51,7 +51,11 @@ static SUBJECTS: LazyLock<Vec<Subject>> = LazyLock::new(|| {
 const NASTY: [[&[&str]; 3]; 8] = [
     [&[], &[], &["^bad (?:a|aa|aaa)*b from <ADDR>$", "^bad <F-USER>.*</F-USER> from <ADDR>$"]],
     [&[], &[], &["(?i)(x+x+)+y <HOST>", r"\b<IP4>\b.*\b<F-USER>\w+</F-USER>$", "^<IP6>$"]],
-    [&["^app(?:\\[\\d+\\])?: <F-CONTENT>.*</F-CONTENT>$"], &["monitor$"], &["^from <HOST>(?: user <F-USER>.*</F-USER>)?$"]],
+    [
+        &["^app(?:\\[\\d+\\])?: <F-CONTENT>.*</F-CONTENT>$"],
+        &["monitor$"],
+        &["^from <HOST>(?: user <F-USER>.*</F-USER>)?$"],
+    ],
     [&["<F-CONTENT>.+?</F-CONTENT> <ADDR>$"], &[], &["^a*a*a*a*b?$", "(?s)^.*.*.*$"]],
     [&[], &["^[\\s\\S]{500}"], &["^<F-ID>[^ ]+</F-ID> (?:.*,)*.*$", "^(?:[^,]*,){3}<ADDR>(?:,.*)?$"]],
     [&[], &[], &["<ADDR>", "x<F-NOFAIL>y</F-NOFAIL>", "<F-MLFGAINED>ok</F-MLFGAINED> <ADDR>"]],
@@ -144,7 +148,9 @@ impl PlainPattern {
 
     fn find<'t>(&self, text: &'t [u8], cut: bool) -> Option<Groups<'t>> {
         let names = self.regex.capture_names().enumerate();
-        if cut {
+        if cut && text.is_empty() {
+            None
+        } else if cut {
             let mut captures = self.open.create_captures();
             self.open.search_captures(&Input::new(text).span(0..text.len().saturating_sub(1)), &mut captures);
             captures.is_match().then(|| {
@@ -222,11 +228,16 @@ fn as_plainly_read(subject: &Subject, message: &[u8]) {
 
 /// Entries between empty lines, fields between newlines; those of the right origin are given its fields.
 fn same_for_everybody(subject: &Subject, flags: u8, data: &[u8]) {
-    let mut sieve = Sieve::new(vec![("a".parse().unwrap(), Arc::clone(&subject.filter)), ("b".parse().unwrap(), Arc::clone(&subject.filter))]);
+    let mut sieve = Sieve::new(vec![
+        ("a".parse().unwrap(), Arc::clone(&subject.filter)),
+        ("b".parse().unwrap(), Arc::clone(&subject.filter)),
+    ]);
     let mut trial = Trial::new(Arc::clone(&subject.filter));
     let line = subject.definition.journalmatch.get(usize::from(flags) % subject.definition.journalmatch.len().max(1));
     let origin: Vec<String> = match line {
-        Some(line) if flags % 2 == 0 => line.split(' ').filter(|word| !word.ends_with('=')).map(|word| word.replace('*', "x")).collect(),
+        Some(line) if flags % 2 == 0 => {
+            line.split(' ').filter(|word| !word.ends_with('=')).map(|word| word.replace('*', "x")).collect()
+        }
         _ => Vec::new(),
     };
     let mut page = Page::default();

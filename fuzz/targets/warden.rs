@@ -79,7 +79,8 @@ impl World {
             11 => self.configure(dice),
             12 => self.adopt(dice),
             13 => {
-                let told: Vec<Place> = self.warden.confirm().iter().map(|decision| decision.ban().place.clone()).collect();
+                let told: Vec<Place> =
+                    self.warden.confirm().iter().map(|decision| decision.ban().place.clone()).collect();
                 assert_eq!(told, self.model.confirm());
             }
             14 => {
@@ -317,7 +318,8 @@ impl Model {
     }
 
     fn expire(&mut self, now: Stamp) -> Vec<Decision> {
-        let mut over: Vec<Ban> = self.bans.values().map(|(ban, _)| ban.clone()).filter(|ban| ban.until <= now).collect();
+        let mut over: Vec<Ban> =
+            self.bans.values().map(|(ban, _)| ban.clone()).filter(|ban| ban.until <= now).collect();
         over.sort_by(|one, other| (one.until, &one.place).cmp(&(other.until, &other.place)));
         over.into_iter()
             .map(|ban| {

@@ -24,3 +24,15 @@ pub fn read(bytes: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+    fn everything_in_the_corpus_is_read() {
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/netlink")).unwrap();
+        let all: Vec<Vec<u8>> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+        assert!(!all.is_empty());
+        all.iter().for_each(|bytes| super::read(bytes));
+    }
+}

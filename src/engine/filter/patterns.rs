@@ -40,10 +40,10 @@ impl Pattern {
             };
             Flaw { offset: Some(translation.source_of(offset)), reason }
         })?;
-        let engine = Engine::new(&translation.text)?;
-        let roles = Roles::of(engine.names());
         let from_start = hir.properties().look_set_prefix().contains(Look::Start);
         let to_end = hir.properties().look_set_suffix().contains(Look::End);
+        let engine = Engine::new(&translation.text, to_end)?;
+        let roles = Roles::of(engine.names());
         Ok(Pattern { text: translation.text, engine, roles, from_start, to_end })
     }
 
@@ -80,6 +80,8 @@ struct Engine {
     groups: backtrack::BoundedBacktracker,
     /// For texts whose end is not known, which the others cannot be told of, and for those that `groups` gives up on.
     patient: PikeVM,
+    /// Does it say where the text ends?
+    to_end: bool,
 }
 
 /// The memory of an engine.
@@ -95,7 +97,7 @@ struct Memory {
 }
 
 impl Engine {
-    fn new(text: &str) -> Result<Engine, Flaw> {
+    fn new(text: &str, to_end: bool) -> Result<Engine, Flaw> {
         let single =
             RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
         let single = single.map_err(|error| match error {
@@ -106,7 +108,7 @@ impl Engine {
         let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
         let groups = groups.map_err(|error| Flaw::whole(error.to_string()))?;
         let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
-        Ok(Engine { single, groups, patient })
+        Ok(Engine { single, groups, patient, to_end })
     }
 
     /// The names of its groups.
@@ -126,17 +128,18 @@ impl Engine {
 
     /// Does it match? Where its groups stand is then in the memory.
     fn search(&self, text: Text<'_>, memory: &mut Memory) -> bool {
-        if text.cut {
+        let Memory { locations, spans, .. } = memory;
+        spans.clear();
+        if text.cut && (self.to_end || text.bytes.is_empty()) {
+            return false;
+        }
+        let Some(found) = self.single.captures_read(locations, text.bytes) else { return false };
+        if text.cut && found.end() == text.bytes.len() {
+            // Perhaps another one ends before. What ends before anyhow is found by both, and by this one quicker.
             return self.search_patiently(&input(text), memory);
         }
-        let Memory { locations, spans, .. } = memory;
-        let found = self.single.captures_read(locations, text.bytes).is_some();
-        spans.clear();
-        if found {
-            spans
-                .extend((0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end })));
-        }
-        found
+        spans.extend((0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end })));
+        true
     }
 
     /// The groups of a match that starts where the input does and is known to be there.
@@ -289,6 +292,9 @@ impl PatternSet {
 
     /// The number of the first pattern that matches; its groups are then in `scratch`.
     pub(super) fn find(&self, text: Text<'_>, scratch: &mut Scratch) -> Option<usize> {
+        if text.cut && text.bytes.is_empty() {
+            return None;
+        }
         if let (Some(which), Some(cache)) = (&self.which, &mut scratch.which) {
             let input = input(text).anchored(Anchored::Yes);
             let pattern = which.search_half_with(cache, &input)?.pattern().as_usize();
