@@ -91,7 +91,7 @@ impl Rebuilds {
 }
 
 impl Daemon {
-    /// Carries out `decisions` and, with them, moves the checkpoint to where the reader is.
+    /// Carries out `decisions` and, with them, moves the checkpoints to where the readers are.
     pub(super) async fn carry_out(&mut self, decisions: Vec<Decision>, first: First) {
         if let Some(printer) = &mut self.printer {
             for decision in &decisions {
@@ -102,7 +102,7 @@ impl Daemon {
             return;
         }
         let mut transaction = self.transaction(&decisions);
-        transaction.checkpoints.extend(self.checkpoint());
+        transaction.checkpoints = self.checkpoints();
         match first {
             First::Kernel => {
                 self.enforce(&decisions).await;
@@ -138,11 +138,13 @@ impl Daemon {
         transaction
     }
 
-    /// Where the reader is, if that is further than the ledger knows.
-    pub(super) fn checkpoint(&mut self) -> Option<Checkpoint> {
-        let reached = self.progress.reached.take()?;
-        self.progress.written = Some(Instant::now());
-        Some(Checkpoint { source: self.source_name.clone(), cursor: reached.cursor, stamp: reached.stamp })
+    /// Where the readers are that are further than the ledger knows.
+    pub(super) fn checkpoints(&mut self) -> Vec<Checkpoint> {
+        let moved = self.readings.take_moved();
+        if !moved.is_empty() {
+            self.progress.written = Some(Instant::now());
+        }
+        moved
     }
 
     /// Brings `decisions` into the kernel. What it refuses stays pending and is tried again.

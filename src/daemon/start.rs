@@ -1,7 +1,7 @@
 //! Opening everything, in the order that leaves no hole: ledger, firewall with its bans, bus, then the journal; and
 //! closing it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,20 +11,24 @@ use super::dryrun::Printer;
 use super::effects::{First, Rebuilds, Retry, chain};
 use super::options::{BusChoice, Options};
 use super::report::{Log, Record};
+use super::snapshot::{self, Snapshots};
+use super::sources::{Readings, Wanted};
 use super::upkeep::Agenda;
 use super::{Daemon, Inbox, OwnAddresses, Progress, StartError, clock, notify, plan, protect, views};
 use crate::bus::{self, Bus, BusAddress};
-use crate::config::{self, Layout, Loaded};
+use crate::config::{self, Layout, Loaded, SourceName};
 use crate::engine::ban::{Ban, End, JailName};
 use crate::engine::warden::Warden;
 use crate::firewall::Firewall;
-use crate::journal::{self, Plan, Source, Start};
+use crate::journal::Source;
 use crate::ledger::{Durability, Ledger, Moment, OpenError, Restored, Store, Transaction};
 
 /// So long a bus may take to let us serve.
 const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How many messages wait in each channel to the loop.
 const QUEUE: usize = 16;
+/// How many pieces of a changed jail's past wait; its reader waits for more room.
+const PASTS: usize = 2;
 
 impl Daemon {
     /// Opens everything and says that it is ready.
@@ -35,24 +39,16 @@ impl Daemon {
         let (asides, asides_out) = mpsc::unbounded_channel();
         let (notices, notices_out) = mpsc::channel(QUEUE);
         let (requests, requests_out) = mpsc::channel(QUEUE);
-        let (news, news_out) = mpsc::channel(QUEUE);
+        let (pasts, pasts_out) = mpsc::channel(PASTS);
 
         let spared = spared(&loaded, &restored);
         let mut warden = Warden::new();
         warden.configure(plan::rules(&loaded.settings, &own));
-        let (source, source_name) = source(&options);
-        let checkpoint = restored.checkpoints.iter().find(|known| known.source == source_name).cloned();
-        let start = match (&checkpoint, &source) {
-            (Some(checkpoint), _) => Start::Resume {
-                checkpoint: checkpoint.cursor,
-                feed_from: plan::feed_from(&loaded.settings, checkpoint.stamp),
-            },
-            (None, Source::Live) => Start::Recent { feed_from: plan::feed_from(&loaded.settings, clock::now()) },
-            (None, Source::Directory(_) | Source::Files(_)) => Start::Head,
-        };
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
-        warden.restore(restored.bans.clone(), restored.counted_from.iter().cloned().chain(overdue));
+        let counted_from = restored.counted_from.iter().cloned().chain(overdue);
+        warden.restore(restored.bans.clone(), counted_from, restored.pauses.iter().cloned(), clock::now());
         warden.clock_was_set(clock::now());
+        let incomplete = snapshot::take_up(&mut warden, &restored, &loaded.settings);
 
         let ledger = store.map(Ledger::spawn).transpose()?;
         let firewall =
@@ -68,6 +64,7 @@ impl Daemon {
             forgetful,
             unwritten: Transaction::default(),
             ledger_retry: Retry::default(),
+            last_attempt: restored.attempts.iter().map(|attempt| attempt.number).max().unwrap_or_default(),
             firewall,
             owed: BTreeSet::new(),
             rebuild_owed: false,
@@ -78,9 +75,10 @@ impl Daemon {
             bus: None,
             bus_retry: Retry::default(),
             requests,
-            reader: None,
-            source_name,
-            changes: VecDeque::new(),
+            readings: Readings::new(restored.checkpoints.clone(), restored.snapshot.sessions.clone(), incomplete),
+            pasts,
+            feeding: 0,
+            snapshots: Snapshots::default(),
             progress: Progress::default(),
             own: OwnAddresses { known: own, asked: None },
             asides,
@@ -89,12 +87,12 @@ impl Daemon {
             stop: false,
             options,
         };
-        let inbox = Inbox::new(news_out, requests_out, notices_out, asides_out)?;
+        let inbox = Inbox::new(requests_out, notices_out, asides_out, pasts_out)?;
         daemon.take_up(restored).await;
         // The bans are in force by now, whatever the journal says.
-        let plan = Plan { source, start, once: daemon.options.once, liveness: journal::LIVENESS };
-        let sifter = Box::new(plan::Sifter::new(plan::sieve(&daemon.settings)));
-        daemon.reader = Some(journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?);
+        let local = local(&daemon.options);
+        daemon.read_local(local).map_err(StartError::Journal)?;
+        daemon.read_others();
         daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
             Ok(bus) => bus,
             // Somebody else owns the name: two daemons would ban at cross purposes.
@@ -151,10 +149,9 @@ impl Daemon {
     /// Ends everything in the order that loses nothing: no more entries, the last checkpoint, then the log. Bans stay.
     pub(super) async fn close(mut self, inbox: Inbox) {
         notify::stopping();
-        if let Some(reader) = &self.reader {
-            reader.stop();
-        }
         drop(inbox);
+        self.last_snapshot().await;
+        self.readings.stop();
         if let Some(printer) = &self.printer
             && self.options.once
         {
@@ -169,9 +166,7 @@ impl Daemon {
             self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
         }
         self.log.tell(Record::Stopped { bans: self.warden.roster().len() });
-        if let Some(reader) = self.reader.take() {
-            reader.join();
-        }
+        self.readings.join();
     }
 }
 
@@ -180,16 +175,18 @@ pub fn layout(options: &Options) -> Layout {
     options.config.clone().map_or(Layout::System, Layout::Directory)
 }
 
-/// The journal that is read, and the name that the ledger keeps its cursor under.
-pub fn source(options: &Options) -> (Source, String) {
-    if let Some(directory) = &options.journal_directory {
-        return (Source::Directory(directory.clone()), format!("directory {}", directory.display()));
-    }
-    if options.journal_file.is_empty() {
-        return (Source::Live, "local".into());
-    }
-    let files: Vec<PathBuf> = options.journal_file.iter().map(PathBuf::from).collect();
-    (Source::Files(files), format!("files {}", options.journal_file.join(" ")))
+/// This machine's own journal, or what the options name in its place.
+fn local(options: &Options) -> Wanted {
+    let source = SourceName::local();
+    let (name, journal) = if let Some(directory) = &options.journal_directory {
+        (format!("directory {}", directory.display()), Source::Directory(directory.clone()))
+    } else if options.journal_file.is_empty() {
+        (source.to_string(), Source::Live)
+    } else {
+        let files = options.journal_file.iter().map(PathBuf::from).collect();
+        (format!("files {}", options.journal_file.join(" ")), Source::Files(files))
+    };
+    Wanted { name, source, journal }
 }
 
 /// The ledger as it was found.
