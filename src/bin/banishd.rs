@@ -8,13 +8,12 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Into::into)
-        .and_then(|runtime| match options.restore {
-            true => runtime.block_on(banish::daemon::restore(options)),
-            false => runtime.block_on(banish::daemon::run(options)).map(|()| true),
+    let outcome =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
+            match options.restore {
+                true => runtime.block_on(banish::daemon::restore(options)),
+                false => runtime.block_on(banish::daemon::run(options)).map(|()| true),
+            }
         });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

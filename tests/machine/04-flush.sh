@@ -98,7 +98,7 @@ if ms=$(m /run/delete-and-wait 2>&1) && [ "$ms" -le 1000 ]; then ok "one deleted
 else not_ok "one deleted ban comes back" "$ms"; fi
 
 # Programs that keep to their own tables: ours is the same table as before, by its handle.
-handle() { m nft -a list tables | sed -n 's/^table inet banish .*handle //p'; }
+handle() { m nft -a list table inet banish | sed -n '1s/.*# handle //p'; }
 same_table() { local now; now=$(handle); [ -n "$now" ] && [ "$now" = "$table" ] || { echo "handle $table, now $now"; return 1; }; }
 sleep 0.5; table=$(handle)
 m firewall-offline-cmd -q --set-default-zone=trusted
