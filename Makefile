@@ -6,14 +6,15 @@
 #   make test         everything that must hold; as root also the tests that need it, a really booted machine among them
 #   make demo         (root) an attack on a throwaway machine, to look at; HOLD=1 leaves the machine up
 #   make bench        (root) the benchmarks
+#   make fuzz         hostile bytes for whatever reads them, FUZZ_SECONDS (60) for each target
 #   make audit        security advisories of the dependencies (online)
 #
-# test, demo and bench install the Debian packages and crates they need, and say so.
+# test, demo, bench and fuzz install the Debian packages and crates they need, and say so.
 
 SHELL = /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: build install uninstall test demo bench audit
+.PHONY: build install uninstall test demo bench fuzz audit
 
 DESTDIR ?=
 PREFIX ?= /usr
@@ -37,6 +38,7 @@ files := \
   $(built)/banishd:$(sbindir)/banishd:755 \
   $(built)/banishctl:$(bindir)/banishctl:755 \
   units/banishd.service:$(libdir)/systemd/system/banishd.service:644 \
+  units/banish-restore.service:$(libdir)/systemd/system/banish-restore.service:644 \
   units/banish.sysusers:$(libdir)/sysusers.d/banish.conf:644 \
   units/banish.tmpfiles:$(libdir)/tmpfiles.d/banish.conf:644 \
   units/banish.catalog:$(libdir)/systemd/catalog/banish.catalog:644 \
@@ -68,14 +70,15 @@ install: $(if $(wildcard $(built)/banishctl $(built)/banishd),,build)
 	  install -D -m $$mode "$$from" "$(DESTDIR)$$to"; done
 ifneq ($(PREFIX),/usr)
 	@sed -i 's|/usr/sbin/|$(sbindir)/|; s|/usr/bin/|$(bindir)/|' \
-	  $(DESTDIR)$(libdir)/systemd/system/banishd.service $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
+	  $(addprefix $(DESTDIR)$(libdir)/systemd/system/,banishd.service banish-restore.service) \
+	  $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
 endif
 	@set -e; for f in $(configuration); do install -D -m 644 "etc/$$f" "$(DESTDIR)$(shipped)/$$f"; done; \
 	  install -d $(addprefix $(DESTDIR)$(SYSCONFDIR)/banish/,banish.toml.d jail.d filter.d)
 	@$(if $(live),scripts/activate && echo "installed. Start it with: systemctl enable --now banishd",true)
 
 uninstall:
-	@$(if $(live),systemctl disable --now banishd.service 2>/dev/null; \
+	@$(if $(live),systemctl disable --now banishd.service banish-restore.service 2>/dev/null; \
 	  ! [ -x $(bindir)/banishctl ] || $(bindir)/banishctl disarm || true,true)
 	@for f in $(files); do IFS=: read -r from to mode <<<"$$f"; rm -f -- "$(DESTDIR)$$to"; done
 	@for f in $(configuration); do rm -f -- "$(DESTDIR)$(shipped)/$$f"; done
@@ -94,6 +97,10 @@ demo:
 bench:
 	@scripts/need build bench
 	@tests/built bench
+
+fuzz:
+	@scripts/need build fuzz
+	@scripts/fuzz
 
 audit:
 	@scripts/cargo-deny check advisories

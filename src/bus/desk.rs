@@ -2,7 +2,9 @@
 //! loop is asked.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use zbus::Connection;
@@ -138,6 +140,62 @@ impl Desk {
         self.views.expire();
         Ok(lifted)
     }
+
+    /// `Forget`: answers in how many places there was something to forget.
+    pub async fn forget(&self, connection: &Connection, call: &Header<'_>, subject: &str) -> Result<u32, Refusal> {
+        let subject = parse_subject(subject)?;
+        let text = subject.to_string();
+        let caller = self.admit(connection, call, Right::Unban, &[("subject", &text), ("jail", "")]).await?;
+        let forgotten = self.ask(|answer| Request::Forget { subject, uid: caller.uid, answer }).await??;
+        self.views.expire();
+        Ok(forgotten)
+    }
+
+    /// `Attempt` of a jail: answers what came of it, as a word.
+    pub async fn attempt(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        jail: &JailName,
+        address: &str,
+    ) -> Result<String, Refusal> {
+        let address = parse_address(address)?;
+        let jail = counting(jail)?;
+        let text = address.to_string();
+        let about = [("subject", text.as_str()), ("jail", jail.as_str())];
+        let caller = self.admit(connection, call, Right::Attempt, &about).await?;
+        let uid = caller.uid;
+        let attempted = self.ask(|answer| Request::Attempt { jail, address, uid, answer }).await??;
+        self.views.expire();
+        Ok(attempted.word().into())
+    }
+
+    /// `Pause` of a jail.
+    pub async fn pause(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        jail: &JailName,
+        duration_usec: u64,
+    ) -> Result<(), Refusal> {
+        let jail = counting(jail)?;
+        let length = pause_length(duration_usec);
+        let caller = self.admit(connection, call, Right::Manage, &[("jail", jail.as_str())]).await?;
+        let uid = caller.uid;
+        let done = self.ask(|answer| Request::Pause { jail, length, uid, answer }).await?;
+        self.views.expire();
+        done
+    }
+
+    /// `Resume` of a jail.
+    pub async fn resume(&self, connection: &Connection, call: &Header<'_>, jail: &JailName) -> Result<(), Refusal> {
+        let jail = counting(jail)?;
+        let caller = self.admit(connection, call, Right::Manage, &[("jail", jail.as_str())]).await?;
+        let uid = caller.uid;
+        let done = self.ask(|answer| Request::Resume { jail, uid, answer }).await?;
+        self.views.expire();
+        done
+    }
 }
 
 /// A ban as the caller wrote it.
@@ -180,6 +238,28 @@ pub fn parse_jail(text: &str) -> Result<Option<JailName>, Refusal> {
 /// An address or a prefix.
 pub fn parse_subject(text: &str) -> Result<Subject, Refusal> {
     text.parse().map_err(|error: crate::engine::subject::SubjectError| Refusal::InvalidSubject(error.to_string()))
+}
+
+/// One single address, without a prefix length.
+fn parse_address(text: &str) -> Result<IpAddr, Refusal> {
+    let no_address = || Refusal::InvalidSubject(format!("{:?} is no single IP address", cut(text, 64)));
+    text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| no_address())
+}
+
+/// The jail, if it is one that counts.
+fn counting(jail: &JailName) -> Result<JailName, Refusal> {
+    if *jail == JailName::manual() {
+        return Err(Refusal::NoSuchJail(format!("{jail} is for bans by hand and counts nothing")));
+    }
+    Ok(jail.clone())
+}
+
+/// How long a pause is; `None` until it is ended.
+fn pause_length(usec: u64) -> Option<Duration> {
+    match Length::from_usec(usec) {
+        Length::For(time) if !time.is_zero() => Some(time),
+        Length::For(_) | Length::Permanent => None,
+    }
 }
 
 /// The start of `text` that is at most `max` bytes long and ends between characters.
@@ -236,6 +316,23 @@ mod tests {
         assert_eq!(length(0), None);
         assert_eq!(length(u64::MAX), Some(Length::Permanent));
         assert_eq!(length(7), Some(Length::For(std::time::Duration::from_micros(7))));
+    }
+
+    #[test]
+    fn a_pause_without_a_length_has_no_end() {
+        assert_eq!(pause_length(0), None);
+        assert_eq!(pause_length(u64::MAX), None);
+        assert_eq!(pause_length(u64::MAX - 1), Some(Duration::from_micros(u64::MAX - 1)));
+        assert_eq!(pause_length(1), Some(Duration::from_micros(1)));
+    }
+
+    #[test]
+    fn an_attempt_is_of_one_address_in_a_jail_that_counts() {
+        assert_eq!(parse_address("::ffff:192.0.2.1"), Ok(IpAddr::from([192, 0, 2, 1])));
+        for bad in ["", "192.0.2.0/24", "192.0.2.1/32", "2001:db8::/128", "example.org", "fe80::1%eth0", "127.1"] {
+            assert!(matches!(parse_address(bad), Err(Refusal::InvalidSubject(_))), "{bad}");
+        }
+        assert!(counting(&JailName::manual()).is_err(), "one failure would be a ban there");
     }
 
     #[test]

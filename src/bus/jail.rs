@@ -12,7 +12,7 @@ use crate::engine::ban::JailName;
 use crate::engine::time::Length;
 
 /// The properties whose changes are told.
-pub const TOLD: [&str; 10] = [
+pub const TOLD: [&str; 11] = [
     "Filter",
     "Mode",
     "JournalMatch",
@@ -21,6 +21,7 @@ pub const TOLD: [&str; 10] = [
     "BanTimeUSec",
     "Ports",
     "Enabled",
+    "Paused",
     "CurrentlyBanned",
     "BansTotal",
 ];
@@ -71,6 +72,33 @@ impl Jail {
         self.desk.unban(connection, &call, subject, Some(self.name.clone())).await
     }
 
+    #[zbus(out_args("result"))]
+    async fn attempt(
+        &self,
+        address: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<String, Refusal> {
+        self.desk.attempt(connection, &call, &self.name, address).await
+    }
+
+    async fn pause(
+        &self,
+        duration_usec: u64,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Refusal> {
+        self.desk.pause(connection, &call, &self.name, duration_usec).await
+    }
+
+    async fn resume(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Refusal> {
+        self.desk.resume(connection, &call, &self.name).await
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> &str {
         self.name.as_str()
@@ -114,6 +142,11 @@ impl Jail {
     #[zbus(property)]
     async fn enabled(&self) -> fdo::Result<bool> {
         self.show(|view| view.enabled).await
+    }
+
+    #[zbus(property)]
+    async fn paused(&self) -> fdo::Result<bool> {
+        self.show(|view| view.paused).await
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -1,7 +1,9 @@
 //! The command line: what may be written, resolved once into types.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
@@ -72,13 +74,36 @@ pub enum Command {
     Ban(BanArgs),
     /// Lift the bans of an address or a prefix
     Unban(UnbanArgs),
+    /// Forget the failures that were counted of an address or a prefix, in all jails
+    ///
+    /// Bans stay; "unban" lifts them.
+    Forget {
+        /// The address or prefix
+        subject: Subject,
+    },
+    /// Let a jail count nothing for a while
+    ///
+    /// What is logged meanwhile is never counted. Bans stay and end as they would.
+    Pause(PauseArgs),
+    /// Let a paused jail count again
+    Resume {
+        /// The jail
+        jail: JailName,
+    },
+    /// Tell of a failed login, as a program that keeps no journal would
+    Attempt {
+        /// The jail that counts it
+        jail: JailName,
+        /// Whose it was: one address
+        address: IpAddr,
+    },
     /// Have the daemon read its configuration anew
     Reload,
     /// Show bans as they come and go, until interrupted
     Monitor {
         /// Wait so long for a daemon that went away, as in a restart; 0 ends at once
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = length::parse)]
-        wait: std::time::Duration,
+        wait: Duration,
     },
     /// Take all bans out of the kernel, with or without the daemon
     ///
@@ -148,6 +173,16 @@ pub struct UnbanArgs {
     pub jail: Option<JailName>,
 }
 
+/// `pause …`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// The jail
+    pub jail: JailName,
+    /// For so long, such as 10m or 2h; without it until "resume"
+    #[arg(long = "for", short = 't', value_name = "TIME", value_parser = pause_length)]
+    pub length: Option<Duration>,
+}
+
 /// `test …`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("input").required(true).args(["line_file", "entries", "lines"])))]
@@ -196,11 +231,16 @@ fn ban_length(text: &str) -> Result<Length, String> {
     Ok(Length::For(span))
 }
 
+/// A pause's length: not nothing, which on the bus means until it is ended.
+fn pause_length(text: &str) -> Result<Duration, String> {
+    let span = length::parse(text).map_err(|error| error.to_string())?;
+    if span.is_zero() { Err("a pause of no length is none".into()) } else { Ok(span) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use std::time::Duration;
 
     fn parsed(words: &[&str]) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("banishctl").chain(words.iter().copied()))
@@ -255,6 +295,15 @@ mod tests {
             &["unban"],
             &["unban", "192.0.2.1", "--all"],
             &["status", "../x"],
+            &["forget"],
+            &["forget", "example.org"],
+            &["pause"],
+            &["pause", "sshd", "--for", "0"],
+            &["pause", "sshd", "--for", "permanent"],
+            &["resume"],
+            &["attempt", "sshd"],
+            &["attempt", "sshd", "192.0.2.0/24"],
+            &["attempt", "sshd", "example.org"],
         ] {
             assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
         }

@@ -10,7 +10,7 @@ use crate::engine::jail::Sighting;
 use crate::engine::time::Stamp;
 
 /// Examines the entries of `source` not older than `from`, up to and including `until` (`None`: the present end), through
-/// a handle of its own, in this thread. Returns how many entries it read.
+/// a handle of its own, in this thread, as long as it is `wanted`. Returns how many entries it read.
 ///
 /// # Errors
 /// The journal cannot be opened or read; what came before the error has been sighted.
@@ -20,6 +20,7 @@ pub fn read_between(
     until: Option<&Cursor>,
     examine: &mut dyn Examine,
     sighted: &mut dyn FnMut(Sighting),
+    wanted: &dyn Fn() -> bool,
 ) -> Result<u64, JournalError> {
     let mut stream = Stream::open(source)?;
     let end = match until {
@@ -32,7 +33,7 @@ pub fn read_between(
     let mut page = Page::default();
     let mut entries = 0;
     // Taking every entry's cursor would cost as much as reading it: only from the stamp of `end` on can one be past it.
-    while stream.advance()? {
+    while wanted() && stream.advance()? {
         let stamp = stream.stamp()?;
         if stamp >= end.realtime && stream.is_past(&end)? {
             break;

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod foreign;
+mod former;
 mod owner;
 mod packets;
+mod restore;
 mod space;
 mod sys;
 mod table;

@@ -28,8 +28,10 @@ mod sieve;
 mod trial;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-pub use session::SESSION_LIMIT;
+pub(super) use session::{Key as SessionKey, Session};
+pub use session::{OpenSessions, SESSION_LIMIT};
 pub use sieve::{Hit, Sieve, TERM_LIMIT};
 pub use trial::{Outcome, Trial, Verdict};
 
@@ -39,7 +41,7 @@ use origin::Branch;
 use patterns::{Pattern, PatternSet};
 
 /// What a filter file says for one mode, merged and not yet understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Definition {
     /// The filter's name: its file's name without the ending.
     pub name: String,
@@ -66,7 +68,7 @@ pub struct Definition {
 }
 
 /// Patterns of failures in a field that is not MESSAGE.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldRule {
     /// The field.
     pub field: Field,
@@ -137,6 +139,7 @@ pub struct Fault {
 #[derive(Debug)]
 pub struct Filter {
     name: String,
+    fingerprint: u64,
     trust: Trust,
     branches: Vec<Branch>,
     session: Option<Field>,
@@ -160,6 +163,11 @@ impl Filter {
     /// The filter's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A hash of its definition: what was counted with a filter of another one says nothing about this.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// What it demands of the origin of its entries; [`Trust::Claimed`] deserves a warning.
@@ -229,6 +237,7 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
     match (failregex, ignoreregex) {
         (Some(failregex), Some(ignoreregex)) if faults.is_empty() => Ok(Filter {
             name: definition.name.clone(),
+            fingerprint: fingerprint(definition),
             trust: definition.trust,
             branches,
             session: definition.session.clone(),
@@ -244,6 +253,13 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
             Err(faults)
         }
     }
+}
+
+/// The same for the same definition as long as the standard library hashes as it does; another hash costs a re-read.
+fn fingerprint(definition: &Definition) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    definition.hash(&mut hasher);
+    hasher.finish()
 }
 
 type Located = (Part, Pattern);
