@@ -37,6 +37,7 @@ files := \
   $(built)/banishd:$(sbindir)/banishd:755 \
   $(built)/banishctl:$(bindir)/banishctl:755 \
   units/banishd.service:$(libdir)/systemd/system/banishd.service:644 \
+  units/banish-restore.service:$(libdir)/systemd/system/banish-restore.service:644 \
   units/banish.sysusers:$(libdir)/sysusers.d/banish.conf:644 \
   units/banish.tmpfiles:$(libdir)/tmpfiles.d/banish.conf:644 \
   units/banish.catalog:$(libdir)/systemd/catalog/banish.catalog:644 \
@@ -68,14 +69,15 @@ install: $(if $(wildcard $(built)/banishctl $(built)/banishd),,build)
 	  install -D -m $$mode "$$from" "$(DESTDIR)$$to"; done
 ifneq ($(PREFIX),/usr)
 	@sed -i 's|/usr/sbin/|$(sbindir)/|; s|/usr/bin/|$(bindir)/|' \
-	  $(DESTDIR)$(libdir)/systemd/system/banishd.service $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
+	  $(addprefix $(DESTDIR)$(libdir)/systemd/system/,banishd.service banish-restore.service) \
+	  $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
 endif
 	@set -e; for f in $(configuration); do install -D -m 644 "etc/$$f" "$(DESTDIR)$(shipped)/$$f"; done; \
 	  install -d $(addprefix $(DESTDIR)$(SYSCONFDIR)/banish/,banish.toml.d jail.d filter.d)
 	@$(if $(live),scripts/activate && echo "installed. Start it with: systemctl enable --now banishd",true)
 
 uninstall:
-	@$(if $(live),systemctl disable --now banishd.service 2>/dev/null; \
+	@$(if $(live),systemctl disable --now banishd.service banish-restore.service 2>/dev/null; \
 	  ! [ -x $(bindir)/banishctl ] || $(bindir)/banishctl disarm || true,true)
 	@for f in $(files); do IFS=: read -r from to mode <<<"$$f"; rm -f -- "$(DESTDIR)$$to"; done
 	@for f in $(configuration); do rm -f -- "$(DESTDIR)$(shipped)/$$f"; done

@@ -8,13 +8,16 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(banish::daemon::run(options)));
+    let outcome =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
+            match options.restore {
+                true => runtime.block_on(banish::daemon::restore(options)),
+                false => runtime.block_on(banish::daemon::run(options)).map(|()| true),
+            }
+        });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprint!("banishd: {error}");
             let mut cause = error.source();

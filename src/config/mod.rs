@@ -4,6 +4,7 @@ mod common;
 mod filters;
 mod fragment;
 mod jails;
+mod journals;
 mod layers;
 pub mod length;
 mod merged;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
-pub use settings::{FirewallSettings, Jail, Replies, Settings, Traffic};
+pub use settings::{FirewallSettings, Jail, Location, Replies, Settings, Source, SourceName, Traffic};
 pub use single::{LoadedFilter, load_filter, load_filter_file};
 
 use figment::Figment;

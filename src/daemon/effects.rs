@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::crash::point;
 use super::report::Record;
 use super::{Daemon, clock};
 use crate::bus;
@@ -67,11 +68,13 @@ impl Retry {
     }
 }
 
-/// How often the table was put back lately.
+/// How often the table was put back lately, and why it has to be.
 #[derive(Debug, Default)]
 pub struct Rebuilds {
     since: Option<Instant>,
     count: u32,
+    /// What somebody else did to it and has not been undone.
+    change: Option<String>,
 }
 
 impl Rebuilds {
@@ -80,10 +83,15 @@ impl Rebuilds {
     /// … so short a time are a fight with another program.
     const TIME: Duration = Duration::from_secs(10);
 
+    /// Somebody else changed the table.
+    pub fn changed(&mut self, change: String) {
+        self.change = Some(change);
+    }
+
     /// Counts one, if it may be done now.
     fn may(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now >= since + Self::TIME) {
-            *self = Rebuilds { since: Some(now), count: 0 };
+            (self.since, self.count) = (Some(now), 0);
         }
         self.count += 1;
         self.count <= Self::MANY
@@ -91,7 +99,7 @@ impl Rebuilds {
 }
 
 impl Daemon {
-    /// Carries out `decisions` and, with them, moves the checkpoint to where the reader is.
+    /// Carries out `decisions` and, with them, moves the checkpoints to where the readers are.
     pub(super) async fn carry_out(&mut self, decisions: Vec<Decision>, first: First) {
         if let Some(printer) = &mut self.printer {
             for decision in &decisions {
@@ -102,18 +110,25 @@ impl Daemon {
             return;
         }
         let mut transaction = self.transaction(&decisions);
-        transaction.checkpoints.extend(self.checkpoint());
+        transaction.checkpoints = self.checkpoints();
         match first {
             First::Kernel => {
+                point("entries.decided");
                 self.enforce(&decisions).await;
+                point("entries.enforced");
                 self.commit(transaction, Durability::Entries).await;
+                point("entries.committed");
             }
             First::Ledger => {
+                point("command.decided");
                 self.commit(transaction, Durability::Command).await;
+                point("command.committed");
                 self.enforce(&decisions).await;
+                point("command.enforced");
             }
         }
         self.tell(&decisions);
+        point("told");
         self.untold_status = true;
     }
 
@@ -138,11 +153,13 @@ impl Daemon {
         transaction
     }
 
-    /// Where the reader is, if that is further than the ledger knows.
-    pub(super) fn checkpoint(&mut self) -> Option<Checkpoint> {
-        let reached = self.progress.reached.take()?;
-        self.progress.written = Some(Instant::now());
-        Some(Checkpoint { source: self.source_name.clone(), cursor: reached.cursor, stamp: reached.stamp })
+    /// Where the readers are that are further than the ledger knows.
+    pub(super) fn checkpoints(&mut self) -> Vec<Checkpoint> {
+        let moved = self.readings.take_moved();
+        if !moved.is_empty() {
+            self.progress.written = Some(Instant::now());
+        }
+        moved
     }
 
     /// Brings `decisions` into the kernel. What it refuses stays pending and is tried again.
@@ -228,7 +245,7 @@ impl Daemon {
     /// Tries again what the kernel refused: the whole table where that failed, else the changes that are owed.
     pub(super) async fn enforce_again(&mut self) {
         if self.rebuild_owed {
-            self.rebuild("table missing").await;
+            self.rebuild().await;
             return;
         }
         let changes: Vec<Change> = self
@@ -244,10 +261,10 @@ impl Daemon {
 
     /// Puts table, rules and all bans back in one transaction: at once, unless that is done so often that another
     /// program must be doing the contrary; then with growing pauses.
-    pub(super) async fn rebuild(&mut self, change: &str) {
+    pub(super) async fn rebuild(&mut self) {
         let Some(firewall) = self.firewall.clone() else { return };
         if !self.rebuilds.may(Instant::now()) {
-            self.rebuild_owed = true;
+            self.owe_rebuild();
             self.kernel_retry.failed(Instant::now());
             return;
         }
@@ -257,16 +274,28 @@ impl Daemon {
             Ok(()) => {
                 self.rebuild_owed = false;
                 self.owed.clear();
-                let all: Vec<Place> = self.warden.roster().iter().map(|held| held.ban.place.clone()).collect();
-                self.mark(&all, State::Pending, self.taken());
+                self.mark(&self.places(), State::Pending, self.taken());
                 self.firewall_worked();
-                self.log.tell(Record::FirewallRestored { change: change.to_owned(), bans });
+                if let Some(change) = self.rebuilds.change.take() {
+                    self.log.tell(Record::FirewallRestored { change, bans });
+                }
             }
             Err(error) => {
-                self.rebuild_owed = true;
+                self.owe_rebuild();
                 self.firewall_failed(&error);
             }
         }
+    }
+
+    /// The table may be gone: bans count as pending until it is put back.
+    pub(super) fn owe_rebuild(&mut self) {
+        self.rebuild_owed = true;
+        self.mark(&self.places(), State::Banned, State::Pending);
+        self.untold_status = true;
+    }
+
+    fn places(&self) -> Vec<Place> {
+        self.warden.roster().iter().map(|held| held.ban.place.clone()).collect()
     }
 
     /// The bans in force as the kernel is to hold them.
@@ -322,7 +351,9 @@ impl Daemon {
             match decision {
                 Decision::Ban(ban) => {
                     self.announce(bus::News::Banned(ban));
+                    point("told.bus");
                     self.log.tell(Record::Banned(ban.clone()));
+                    point("told.log");
                     self.unwritten.announced(ban, Moment::Begun);
                 }
                 Decision::Past(ban) => {
@@ -333,7 +364,9 @@ impl Daemon {
                 Decision::Report(ban) => self.log.tell(Record::WouldBan(ban.clone())),
                 Decision::End { ban, end, .. } => {
                     self.announce(bus::News::Unbanned { place: &ban.place, end: *end });
+                    point("told.bus");
                     self.log.tell(Record::Unbanned { ban: ban.clone(), end: *end });
+                    point("told.log");
                     self.unwritten.announced(ban, Moment::Ended);
                 }
             }
@@ -381,4 +414,68 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firewall::Refused;
+
+    #[test]
+    fn what_fails_again_is_tried_ever_less_often() {
+        let (mut retry, mut now) = (Retry::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            retry.failed(now);
+            let at = retry.at().unwrap();
+            pauses.push((at - now).as_millis());
+            now = at;
+        }
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+        retry.worked();
+        assert!(retry.at().is_none() && !retry.has_failed());
+        retry.failed(now);
+        assert_eq!(retry.at(), Some(now + Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn what_fails_meanwhile_does_not_put_off_a_try() {
+        let (mut retry, now) = (Retry::default(), Instant::now());
+        retry.failed(now);
+        let at = retry.at();
+        for later in 1..250 {
+            retry.failed(now + Duration::from_millis(later));
+        }
+        assert_eq!(retry.at(), at);
+        retry.waits();
+        assert!(retry.at().is_none() && retry.has_failed(), "it is being tried");
+        retry.failed(now + Duration::from_secs(1));
+        assert_eq!(retry.at(), Some(now + Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn twenty_rebuilds_in_ten_seconds_are_enough() {
+        let (mut rebuilds, now) = (Rebuilds::default(), Instant::now());
+        let allowed = |rebuilds: &mut Rebuilds, from: u64| {
+            (0..100).filter(|step| rebuilds.may(now + Duration::from_millis(from + step * 50))).count()
+        };
+        rebuilds.changed("table removed, by nft (process 1)".into());
+        assert_eq!(allowed(&mut rebuilds, 0), 20);
+        assert_eq!(allowed(&mut rebuilds, 5000), 0);
+        assert_eq!(allowed(&mut rebuilds, 10_000), 20);
+        assert!(rebuilds.change.is_some(), "it is still to be told");
+    }
+
+    #[test]
+    fn what_is_at_fault_does_not_keep_the_others_back() {
+        let refused = |which: &[usize], applied| {
+            let refused = Refused { which: which.into(), applied, errno: libc::ENFILE, what: String::new() };
+            at_fault(&FirewallError::Refused(refused), 6)
+        };
+        assert_eq!(refused(&[4, 2], 0), (vec![2, 4], vec![0, 1, 3, 5]));
+        assert_eq!(refused(&[4], 3), (vec![4], vec![3, 5]), "the first three are applied");
+        assert_eq!(refused(&[], 2), (vec![2, 3, 4, 5], vec![]), "nobody knows which");
+        let full = FirewallError::Socket(std::io::Error::from_raw_os_error(libc::ENOBUFS));
+        assert_eq!(at_fault(&full, 2), (vec![0, 1], vec![]));
+    }
 }

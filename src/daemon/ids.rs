@@ -3,6 +3,12 @@
 /// The service is up.
 pub const STARTED: &str = "bf18aa1515774d6086bd910c7cd92356";
 
+/// Bans are in force before the network is up.
+pub const RESTORED: &str = "9247a729e3fd4150b8a34959c0fc880f";
+
+/// Bans could not be put in force before the network is up.
+pub const RESTORE_FAILED: &str = "7b33bed2cdcd4e95bfd45b9e20276c3e";
+
 /// The service goes; bans stay.
 pub const STOPPED: &str = "7e5e9b012f2d4fba88d01dd3263859dd";
 
@@ -20,6 +26,15 @@ pub const TOO_LATE: &str = "93204cebd6244a1bbdc72694760d3036";
 
 /// A ban ended.
 pub const UNBANNED: &str = "8020bd1439884cc48f9298232d553bf0";
+
+/// Counted failures were forgotten at somebody's word.
+pub const FORGOT: &str = "d3e4e6a6569e4640b91981bef8b2892a";
+
+/// A jail counts nothing for a while.
+pub const PAUSED: &str = "a147413c83b546cc8d9ceec82e9adbb9";
+
+/// A jail counts again.
+pub const RESUMED: &str = "59225d565205450aac7b94753675a4b2";
 
 /// Bans of the kernel that the ledger did not know.
 pub const ADOPTED: &str = "1c26e8e500d64e52bc7fc30638d5170b";

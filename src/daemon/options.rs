@@ -19,11 +19,12 @@ pub struct Options {
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", default_value = "/var/lib/banish")]
     pub state: PathBuf,
 
-    /// Read the journal files of this directory instead of the live journal
+    /// Read the journal files of this directory instead of the live journal, as the source "local"
     #[arg(long, value_name = "DIR", conflicts_with = "journal_file")]
     pub journal_directory: Option<PathBuf>,
 
-    /// Read these journal files instead of the live journal; may be repeated and may be a pattern
+    /// Read these journal files instead of the live journal, as the source "local"; may be repeated and may be a
+    /// pattern
     #[arg(long, value_name = "GLOB")]
     pub journal_file: Vec<String>,
 
@@ -35,9 +36,16 @@ pub struct Options {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Stop at the end of the journal; with --dry-run, print each decision and the totals as JSON lines
+    /// Stop at the end of all journals; with --dry-run, print each decision and the totals as JSON lines
     #[arg(long)]
     pub once: bool,
+
+    /// Put the bans of the ledger into the kernel and stop: what banish-restore.service does before the network is up
+    #[arg(
+        long,
+        conflicts_with_all = ["journal_directory", "journal_file", "bus_address", "dry_run", "once"]
+    )]
+    pub restore: bool,
 }
 
 /// Where the bus is.

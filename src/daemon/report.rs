@@ -12,7 +12,8 @@ use std::thread::JoinHandle;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::ids;
-use crate::engine::ban::{Ban, End};
+use crate::engine::ban::{Ban, End, JailName};
+use crate::engine::subject::Subject;
 use crate::engine::time::Stamp;
 
 /// How many records wait for journald at the most.
@@ -27,6 +28,18 @@ pub enum Record {
         jails: usize,
         /// How many bans of an earlier run are in force.
         bans: usize,
+    },
+    /// The bans of the ledger are in the kernel, before the daemon runs.
+    Restored {
+        /// How many.
+        bans: usize,
+    },
+    /// A daemon runs: it has its bans in the kernel.
+    RestoreNeedless,
+    /// The bans of the ledger are not in the kernel.
+    RestoreFailed {
+        /// Why.
+        error: String,
     },
     /// The service goes; bans stay.
     Stopped {
@@ -50,6 +63,31 @@ pub enum Record {
         ban: Ban,
         /// How it ended.
         end: End,
+    },
+    /// Counted failures were forgotten at somebody's word.
+    Forgot {
+        /// Whose.
+        subject: Subject,
+        /// In how many places there were any.
+        count: u32,
+        /// Who ordered it.
+        uid: u32,
+    },
+    /// A jail counts nothing for a while.
+    Paused {
+        /// Which.
+        jail: JailName,
+        /// Until when.
+        until: Stamp,
+        /// Who ordered it.
+        uid: u32,
+    },
+    /// A jail counts again.
+    Resumed {
+        /// Which.
+        jail: JailName,
+        /// Who ordered it; `None` where the pause was over by itself.
+        uid: Option<u32>,
     },
     /// Bans were found in the kernel that the ledger did not know.
     Adopted {
@@ -77,16 +115,22 @@ pub enum Record {
     FirewallRecovered,
     /// Entries were deleted from the journal before they were read.
     JournalGap {
+        /// Of which journal.
+        source: String,
         /// From the last entry read to the first one found, in seconds.
         seconds: u64,
     },
     /// The reader was deaf or its journal broken; it was opened again at its cursor.
     ReaderReopened {
+        /// Which journal.
+        source: String,
         /// What was wrong.
         reason: String,
     },
     /// The journal cannot be read.
     ReaderFailed {
+        /// Which journal.
+        source: String,
         /// Why.
         error: String,
     },
@@ -232,6 +276,16 @@ fn tell(record: &Record) {
                 counted(*bans, "ban")
             );
         }
+        Record::Restored { bans } => {
+            let bans = *bans;
+            tracing::info!(MESSAGE_ID = ids::RESTORED, banish.bans = bans, "restored {}", counted(bans, "ban"));
+        }
+        Record::RestoreNeedless => {
+            tracing::info!(MESSAGE_ID = ids::RESTORED, "nothing to restore: banishd is running");
+        }
+        Record::RestoreFailed { error } => {
+            tracing::error!(MESSAGE_ID = ids::RESTORE_FAILED, banish.error = %error, "no bans restored: {error}");
+        }
         Record::Stopped { bans } => {
             tracing::info!(MESSAGE_ID = ids::STOPPED, banish.bans = bans, "stopped: {bans} bans stay in force");
         }
@@ -259,6 +313,16 @@ fn tell(record: &Record) {
             };
             tracing::info!(MESSAGE_ID = ids::UNBANNED, banish.jail = %jail, banish.subject = %subject, banish.cause = end.word(), banish.uid = uid, "unbanned {subject} in jail {jail} ({})", end.word());
         }
+        Record::Forgot { subject, count, uid } => {
+            tracing::info!(MESSAGE_ID = ids::FORGOT, banish.subject = %subject, banish.count = count, banish.uid = uid, "forgot the failures of {subject} in {} (operator uid {uid})", counted(*count as usize, "place"));
+        }
+        Record::Paused { jail, until, uid } => {
+            tracing::info!(MESSAGE_ID = ids::PAUSED, banish.jail = %jail, banish.until = %end_of(*until), banish.until_usec = until.usec(), banish.uid = uid, "jail {jail} counts nothing until {} (operator uid {uid})", end_of(*until));
+        }
+        Record::Resumed { jail, uid } => {
+            let by = uid.map_or_else(|| "its pause is over".to_owned(), |uid| format!("operator uid {uid}"));
+            tracing::info!(MESSAGE_ID = ids::RESUMED, banish.jail = %jail, banish.uid = uid, banish.cause = %by, "jail {jail} counts again ({by})");
+        }
         Record::Adopted { bans } => {
             tracing::warn!(
                 MESSAGE_ID = ids::ADOPTED,
@@ -278,18 +342,19 @@ fn tell(record: &Record) {
         Record::FirewallRecovered => {
             tracing::info!(MESSAGE_ID = ids::FIREWALL_RECOVERED, "the firewall takes bans again");
         }
-        Record::JournalGap { seconds } => {
+        Record::JournalGap { source, seconds } => {
             tracing::warn!(
                 MESSAGE_ID = ids::JOURNAL_GAP,
+                banish.source = %source,
                 banish.seconds = seconds,
-                "{seconds} s of the journal were deleted before they were read"
+                "{seconds} s of the journal {source} were deleted before they were read"
             );
         }
-        Record::ReaderReopened { reason } => {
-            tracing::warn!(MESSAGE_ID = ids::READER_REOPENED, banish.reason = %reason, "journal opened again at the cursor: {reason}");
+        Record::ReaderReopened { source, reason } => {
+            tracing::warn!(MESSAGE_ID = ids::READER_REOPENED, banish.source = %source, banish.reason = %reason, "journal {source} opened again at the cursor: {reason}");
         }
-        Record::ReaderFailed { error } => {
-            tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.error = %error, "cannot read the journal: {error}");
+        Record::ReaderFailed { source, error } => {
+            tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.source = %source, banish.error = %error, "cannot read the journal {source}: {error}");
         }
         Record::JournalSuppressed { unit, count } => {
             tracing::warn!(

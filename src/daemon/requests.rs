@@ -1,5 +1,6 @@
 //! What the bus asks, answered.
 
+use super::crash::point;
 use super::effects::First;
 use super::{Daemon, clock, protect, views};
 use crate::bus::{self, FirewallState, ManagerView, Refusal, Request, Severity};
@@ -14,11 +15,16 @@ impl Daemon {
         match request {
             Request::Ban { order, answer } => {
                 let state = self.ban(order).await;
+                point("ban.done");
                 let _ = answer.send(state);
+                point("ban.answered");
             }
             Request::Unban { subject, jail, uid, answer } => {
                 let lifted = self.warden.order_unban(subject, jail.as_ref(), uid, clock::now());
-                let _ = answer.send(self.lift(lifted).await);
+                let count = self.lift(lifted).await;
+                point("unban.done");
+                let _ = answer.send(count);
+                point("unban.answered");
             }
             Request::UnbanAll { jail, uid, answer } => {
                 let lifted = self.warden.order_unban_all(jail.as_ref(), uid, clock::now());
@@ -111,7 +117,7 @@ impl Daemon {
             failures_total: self.failures(),
             entries_read: self.progress.entries,
             last_entry: self.progress.stamp,
-            catching_up: !self.progress.caught_up,
+            catching_up: self.readings.catching_up(),
             firewall_state: self.firewall_state(),
         }
     }
@@ -146,6 +152,9 @@ impl Daemon {
             FirewallState::Armed => {}
             FirewallState::Pending => say(Severity::Error, "the kernel refuses some bans; they are tried again"),
             FirewallState::Unavailable => say(Severity::Error, "the kernel does not have our table; nobody is cut off"),
+        }
+        for reading in self.readings.iter().filter(|reading| reading.failure.is_some()) {
+            say(Severity::Error, &format!("the journal {} cannot be read; it is tried again", reading.name));
         }
         for lack in &self.lacks {
             say(Severity::Notice, lack);
@@ -185,9 +194,11 @@ impl From<warden::Refusal> for Refusal {
     fn from(refusal: warden::Refusal) -> Refusal {
         let text = refusal.to_string();
         match refusal {
-            warden::Refusal::NoSuchJail(_) => Refusal::NoSuchJail(text),
+            warden::Refusal::NoSuchJail(_) | warden::Refusal::CountsNothing(_) => Refusal::NoSuchJail(text),
             warden::Refusal::NotBanned { .. } => Refusal::NotBanned(text),
-            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) => Refusal::Ignored(text),
+            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) | warden::Refusal::Paused(_) => {
+                Refusal::Ignored(text)
+            }
             warden::Refusal::Protected { .. } => Refusal::Protected(text),
         }
     }

@@ -5,6 +5,7 @@ pub mod entry;
 pub mod filter;
 pub mod jail;
 pub mod roster;
+pub mod snapshot;
 pub mod subject;
 pub mod time;
 pub mod warden;

@@ -1,10 +1,12 @@
 //! The calls of libsystemd and libc that the `systemd` crate lacks; every pointer stays in here.
 #![expect(unsafe_code, reason = "foreign functions")]
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use foreign_types::ForeignTypeRef;
@@ -67,6 +69,25 @@ pub fn event_counter() -> io::Result<File> {
     }
     // SAFETY: the descriptor is open and nobody else's.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// What tells of changes to files, non-blocking, see `inotify(7)`.
+pub fn inotify() -> io::Result<File> {
+    // SAFETY: no pointers; the result is checked.
+    let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open and nobody else's.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Has `inotify` tell of these events of the file or directory; gives the number that they carry.
+pub fn watch(inotify: &File, path: &Path, events: u32) -> io::Result<i32> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a NUL-terminated string that outlives the call; the result is checked.
+    let number = unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), events) };
+    if number < 0 { Err(io::Error::last_os_error()) } else { Ok(number) }
 }
 
 /// Waits until one of the descriptors can be read (or is broken), for `timeout` at most, and says which can.

@@ -91,6 +91,17 @@ impl Store {
         read::bans_in_force(&connection, now).map_err(refused)
     }
 
+    /// Does a daemon have the ledger in `dir` open? It may be opened the moment after.
+    pub fn is_in_use(dir: &Path) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
+        let file = File::open(dir.join(LOCK));
+        file.is_ok_and(|file| {
+            let held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+            drop(file.unlock());
+            held
+        })
+    }
+
     /// Applies `transaction` as a whole or not at all; applying it again changes nothing.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! What one commit writes: cursors, and the changes decided up to them in the order they were decided.
 
+use std::net::IpAddr;
+
 use crate::engine::ban::{Ban, Cause, End, JailName, Place};
 use crate::engine::entry::Cursor;
+use crate::engine::jail::pause::Pause;
 use crate::engine::time::Stamp;
-
-use super::snapshot::Snapshot;
+use crate::engine::warden::Counts;
 
 /// How far a source was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +44,40 @@ pub struct Key {
     pub(super) decided: String,
 }
 
-/// An interval in which a jail counts nothing.
+/// What the jails had counted when each source was read up to some entry: with the entries behind these, what a start
+/// goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What every jail had counted, and a hash of the configuration it counted by.
+    pub counts: Vec<(Counts, u64)>,
+    /// How far which sources were read. Another source's earlier one stays.
+    pub sessions: Vec<Sessions>,
+}
+
+/// The sessions that were open in a source at an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// The jail.
+pub struct Sessions {
+    /// The source, as in a [`Checkpoint`].
+    pub source: String,
+    /// The last entry that was examined.
+    pub cursor: Cursor,
+    /// The sessions, as [`encode_sessions`](crate::engine::snapshot::encode_sessions) writes them.
+    pub open: Vec<u8>,
+}
+
+/// A failure that a program reported. No journal holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Tells it from all others; ascends.
+    pub number: u64,
+    /// In which jail it counts.
     pub jail: JailName,
-    /// When it began.
-    pub since: Stamp,
-    /// When it ends; [`Stamp::NEVER`] where only a command ends it.
-    pub until: Stamp,
+    /// Who failed.
+    pub address: IpAddr,
+    /// When.
+    pub stamp: Stamp,
+    /// Who said so.
+    pub uid: u32,
 }
 
 /// The two moments of a ban that are told to the bus and the log.
@@ -82,16 +109,11 @@ pub enum Change {
     CountedFrom(Place, Stamp),
     /// A jail stops counting.
     Paused(Pause),
-    /// A pause ends before its time.
-    Resumed {
-        /// The jail.
-        jail: JailName,
-        /// When the pause began.
-        since: Stamp,
-        /// When it ended.
-        when: Stamp,
-    },
-    /// What a jail had counted; takes the place of the same jail's earlier one.
+    /// A pause ends before its time: this is its new end.
+    Resumed(Pause),
+    /// A program reported a failure.
+    Attempted(Attempt),
+    /// What all jails had counted; takes the place of the earlier one.
     Snapshot(Snapshot),
 }
 
@@ -127,10 +149,8 @@ impl Transaction {
             self.checkpoints.retain(|known| known.source != checkpoint.source);
             self.checkpoints.push(checkpoint);
         }
-        for change in &later.changes {
-            if let Change::Snapshot(new) = change {
-                self.changes.retain(|known| !matches!(known, Change::Snapshot(old) if old.jail == new.jail));
-            }
+        if later.changes.iter().any(|change| matches!(change, Change::Snapshot(_))) {
+            self.changes.retain(|known| !matches!(known, Change::Snapshot(_)));
         }
         self.changes.extend(later.changes);
     }
@@ -170,18 +190,21 @@ mod tests {
 
     #[test]
     fn a_later_transaction_moves_the_same_sources_on_and_keeps_the_order_of_changes() {
-        let (jail, other): (JailName, JailName) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let resumed = |usec| Change::Resumed { jail: other.clone(), since: Stamp::EPOCH, when: Stamp::from_usec(usec) };
-        let snapshot = |config| {
-            Change::Snapshot(Snapshot { jail: jail.clone(), cursor: "s=1;i=1".parse().unwrap(), config, state: vec![] })
+        let ended = |usec| {
+            Change::Resumed(Pause { jail: JailName::manual(), since: Stamp::EPOCH, until: Stamp::from_usec(usec) })
+        };
+        let snapshot = |number| {
+            let cursor = checkpoint("local", number).cursor;
+            let sessions = vec![Sessions { source: "local".into(), cursor, open: vec![] }];
+            Change::Snapshot(Snapshot { counts: vec![], sessions })
         };
         let mut first = Transaction::at(checkpoint("local", 1));
-        first.changes = vec![resumed(1), snapshot(1)];
+        first.changes = vec![ended(1), snapshot(1)];
         let mut later = Transaction::at(checkpoint("local", 2));
         later.checkpoints.push(checkpoint("container", 7));
-        later.changes = vec![snapshot(2), resumed(2)];
+        later.changes = vec![snapshot(2), ended(2)];
         first.absorb(later);
         assert_eq!(first.checkpoints, [checkpoint("local", 2), checkpoint("container", 7)]);
-        assert_eq!(first.changes, [resumed(1), snapshot(2), resumed(2)]);
+        assert_eq!(first.changes, [ended(1), snapshot(2), ended(2)]);
     }
 }

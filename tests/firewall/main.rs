@@ -6,6 +6,7 @@
 mod foreign;
 mod owner;
 mod packets;
+mod restore;
 mod space;
 mod sys;
 mod table;

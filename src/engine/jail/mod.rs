@@ -1,6 +1,7 @@
 //! Jails: how failures of one filter are counted, and when they are too many.
 
 pub mod allow;
+pub mod pause;
 pub mod scope;
 pub mod tally;
 pub mod window;

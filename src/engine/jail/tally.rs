@@ -70,13 +70,15 @@ impl Tally {
         }
     }
 
-    /// All that is counted, in the order of the subjects, each with its failures, oldest first.
-    pub fn windows(&self) -> Vec<(Subject, Vec<Failure>)> {
-        let single = self.probation.known.iter().map(|(subject, failure)| (*subject, vec![*failure]));
-        let several = self.windows.known.iter().map(|(subject, window)| (*subject, window.failures().to_vec()));
-        let mut all: Vec<_> = single.chain(several).collect();
-        all.sort();
-        all
+    /// Shows all that is counted, who came first first, each with its failures, oldest first.
+    pub fn each(&self, show: &mut dyn FnMut(Subject, &[Failure])) {
+        self.probation.each(|subject, failure| show(subject, std::slice::from_ref(failure)));
+        self.windows.each(|subject, window| show(subject, window.failures()));
+    }
+
+    /// Everybody who has failed and is remembered, in no order.
+    pub fn subjects(&self) -> impl Iterator<Item = Subject> {
+        self.probation.known.keys().chain(self.windows.known.keys()).copied()
     }
 
     /// Forgets the failures of `subject`.
@@ -138,6 +140,17 @@ struct Generation<T> {
 impl<T> Generation<T> {
     fn bounded(limit: usize) -> Generation<T> {
         Generation { known: HashMap::new(), arrivals: VecDeque::new(), limit }
+    }
+
+    fn each(&self, mut show: impl FnMut(Subject, &T)) {
+        let mut shown = std::collections::HashSet::with_capacity(self.known.len());
+        for subject in &self.arrivals {
+            if let Some(value) = self.known.get(subject)
+                && shown.insert(*subject)
+            {
+                show(*subject, value);
+            }
+        }
     }
 
     fn take(&mut self, subject: &Subject) -> Option<T> {
@@ -224,14 +237,20 @@ mod tests {
         for (who, number) in [(1, 3), (2, 4), (2, 5), (2, 6), (3, 7)] {
             tally.count(subject(who), failure(number), 5, MINUTE);
         }
-        let told = tally.windows();
-        assert_eq!(told.iter().map(|(_, failures)| failures.len()).collect::<Vec<_>>(), [1, 3, 1]);
+        let told = all(&tally);
+        assert_eq!(told.iter().map(|(_, failures)| failures.len()).collect::<Vec<_>>(), [1, 1, 3]);
         let mut other = Tally::default();
         for _ in 0..2 {
             told.iter().for_each(|(subject, failures)| other.fill(*subject, failures, 5));
-            assert_eq!(other.windows(), told);
+            assert_eq!(all(&other), told);
             assert_eq!(other.failing(), 3);
         }
+    }
+
+    fn all(tally: &Tally) -> Vec<(Subject, Vec<Failure>)> {
+        let mut all = Vec::new();
+        tally.each(&mut |subject, failures| all.push((subject, failures.to_vec())));
+        all
     }
 
     #[test]

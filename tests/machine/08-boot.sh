@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# At a boot the bans are in force before the network is up; whatever is in the way of that, the boot goes on.
+. "$(dirname "$0")/lib.sh"
+fresh
+R=banish-restore.service
+monotonic() { m systemctl show -P "$2" "$1"; }   # UNIT PROPERTY: µs since the boot
+said() { m journalctl -q --no-pager -b -o cat -u $R; }
+restarted() { m systemctl restart $R; }
+
+equal "it is enabled together with banishd" enabled "$(m systemctl is-enabled $R)"
+equal "systemd-analyze verify has nothing to say" "" "$(m systemd-analyze verify --man=no $R 2>&1 | grep -F banish)"
+exposure=$(m systemd-analyze security --no-pager $R | sed -n "s/.*exposure level for $R: \([0-9.]*\).*/\1/p")
+note "systemd-analyze security: $exposure"
+check "systemd-analyze security gives at most 1.5" awk -v e="${exposure:-10}" 'BEGIN { exit !(e <= 1.5) }'
+
+m banishctl ban 192.0.2.37 >/dev/null
+m banishctl ban 2001:db8::/64 --jail sshd >/dev/null
+m banishctl ban 192.0.2.36 >/dev/null; m banishctl unban 192.0.2.36 >/dev/null
+check "(two bans)" banned 2001:db8::/64
+end4=$(end_of 192.0.2.37) end6=$(end_of 2001:db8::/64)
+# What the kernel has when the network may come up.
+m sh -c 'cat >/etc/systemd/system/witness.service' <<'UNIT'
+[Unit]
+DefaultDependencies=no
+After=banish-restore.service
+Before=network-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'nft -s list table inet banish >/run/witness'
+[Install]
+WantedBy=multi-user.target
+UNIT
+m systemctl enable --quiet witness.service
+
+note "$(e2e_reboot)"
+restored=$(monotonic $R ActiveEnterTimestampMonotonic) network=$(monotonic network-pre.target ActiveEnterTimestampMonotonic)
+listening=$(monotonic ssh.service ActiveEnterTimestampMonotonic) daemon=$(monotonic banishd.service ActiveEnterTimestampMonotonic)
+note "ms since the boot: restored $(( restored / 1000 )), network $(( network / 1000 )), sshd $(( listening / 1000 )), banishd ready $(( daemon / 1000 ))"
+note "it took $(( (restored - $(monotonic $R InactiveExitTimestampMonotonic)) / 1000 )) ms: $(said | tail -n 1)"
+check "the bans are restored before the network may come up" test "$restored" -gt 0 -a "$network" -gt 0 -a "$restored" -le "$network"
+check "and before sshd listens and banishd is ready" test "$restored" -lt "$listening" -a "$restored" -lt "$daemon"
+witness=$(m cat /run/witness)
+found "then the kernel has the IPv4 ban" '192\.0\.2\.37 ' "$witness"
+found "and the IPv6 ban" '2001:db8:: ' "$witness"
+absent "and no lifted one" '192\.0\.2\.36' "$witness"
+within 60 caught_up
+equal "banishd takes the bans over with the ends they had" "$end4 $end6" "$(end_of 192.0.2.37) $(end_of 2001:db8::/64)"
+absent "and finds none that it did not know" 'adopted|not known' "$(m journalctl -q --no-pager -b -o cat -u banishd)"
+check "the host is cut off" cut_off 192.0.2.37
+check "a neighbour is let in" let_in 192.0.2.35
+check "beside a running daemon it does nothing" restarted
+found "and says so" 'banishd is running' "$(said)"
+m rm /etc/systemd/system/witness.service /etc/systemd/system/multi-user.target.wants/witness.service
+
+# In its way: no ledger, a damaged one, a broken configuration.
+m systemctl stop banishd.service; m banishctl disarm >/dev/null
+m sh -c 'cp -a /var/lib/banish /var/lib/banish.kept; rm -rf /var/lib/banish; mkdir -p /etc/banish/jail.d; echo "[jail.sshd" >/etc/banish/jail.d/broken.toml'
+check "without a ledger it succeeds" restarted
+m sh -c 'rm -rf /var/lib/banish; cp -a /var/lib/banish.kept /var/lib/banish'
+check "with a broken configuration it succeeds" restarted
+found "and says what is broken" 'broken\.toml:' "$(said)"
+check "and whoever was banned is cut off from everything" cut_off 2001:db8::10
+m banishctl disarm >/dev/null
+m sh -c 'printf "%05000d" 0 >/var/lib/banish/ledger.db'
+refuse "with a damaged ledger it fails" restarted
+found "and says why" 'no bans restored: .*damaged' "$(said)"
+note "$(e2e_reboot)"
+equal "a boot with a damaged ledger goes on without it" failed "$(m systemctl is-failed $R)"
+check "the network is not kept waiting" test "$(monotonic network-pre.target ActiveEnterTimestampMonotonic)" -gt 0
+check "and banishd runs" within 30 caught_up
+check "and everybody gets in" let_in 192.0.2.37
+m systemctl stop banishd.service
+m sh -c 'rm -rf /var/lib/banish /etc/banish/jail.d/broken.toml; mv /var/lib/banish.kept /var/lib/banish'
+m systemctl reset-failed $R; restarted
+m systemctl start banishd.service
+check "with the ledger of before the bans are back" within 30 cut_off 192.0.2.37
