@@ -63,6 +63,9 @@ pub const READER_FAILED: &str = "ca74b48e454b4b55960b0cf3a9ba5525";
 /// journald dropped messages of a unit.
 pub const JOURNAL_SUPPRESSED: &str = "54db36efd3de403e95f28b6e706c0b79";
 
+/// Subjects were forgotten early because there were too many.
+pub const EVICTED: &str = "ca2efe573ef54b11b3166219df8c388d";
+
 /// Part of the configuration is in error.
 pub const CONFIG_BROKEN: &str = "199038647cc8480d998c5635b6e3691e";
 

@@ -141,6 +141,11 @@ pub enum Record {
         /// How many.
         count: u64,
     },
+    /// Subjects were forgotten early because there were too many.
+    Evicted {
+        /// How many.
+        count: u64,
+    },
     /// Something is wrong with the configuration.
     ConfigProblem {
         /// `file:line:col: key: what`.
@@ -362,6 +367,13 @@ fn tell(record: &Record) {
                 banish.unit = unit,
                 banish.count = count,
                 "journald dropped {count} messages of {unit}: failures may be among them"
+            );
+        }
+        Record::Evicted { count } => {
+            tracing::warn!(
+                MESSAGE_ID = ids::EVICTED,
+                banish.count = count,
+                "{count} subjects that had failed were forgotten early because there were too many"
             );
         }
         Record::ConfigProblem { text, error: true } => {

@@ -15,7 +15,7 @@ use crate::engine::ban::JailName;
 use crate::engine::entry::{Cursor, EntryRef};
 use crate::engine::filter::OpenSessions;
 use crate::engine::jail::Sighting;
-use crate::engine::snapshot::{decode_windows, encode_sessions};
+use crate::engine::snapshot::{WindowsReader, encode_sessions};
 use crate::engine::warden::{Counts, Warden};
 use crate::ledger::{Change, Durability, Restored, Sessions, Snapshot, Transaction};
 
@@ -127,15 +127,15 @@ pub(super) fn take_up(warden: &mut Warden, restored: &Restored, settings: &Setti
     for jail in plan::enabled(settings) {
         let kept = restored.snapshot.counts.iter().find(|(counts, _)| counts.jail == jail.name);
         let usable = kept.filter(|(_, fingerprint)| *fingerprint == plan::fingerprint(jail));
-        let windows = usable.and_then(|(counts, _)| Some((counts, decode_windows(&counts.windows).ok()?)));
-        let Some((counts, windows)) = windows else {
+        let whole = usable.filter(|(counts, _)| WindowsReader::new(&counts.windows).all(|window| window.is_ok()));
+        let Some((counts, _)) = whole else {
             incomplete.insert(jail.name.clone());
             continue;
         };
         if counts.maxretry < jail.rules.maxretry || counts.findtime < jail.rules.findtime {
             incomplete.insert(jail.name.clone());
         }
-        warden.fill(&jail.name, windows);
+        warden.fill(&jail.name, WindowsReader::new(&counts.windows).flatten());
     }
     let longest = plan::enabled(settings).map(|jail| jail.rules.findtime).max().unwrap_or_default();
     let from = clock::now().before(longest);

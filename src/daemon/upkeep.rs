@@ -24,9 +24,14 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What is over is forgotten this often.
 const PURGE: Duration = Duration::from_secs(24 * 3600);
 
+/// That subjects are forgotten early is told this often at the most.
+const EVICTED: Duration = Duration::from_secs(600);
+
 /// When what is next done.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
+    /// How many subjects were told to be forgotten early, and when.
+    evicted: (u64, Option<Instant>),
     pulse: Option<Instant>,
     pulsing: bool,
     purge: Option<Instant>,
@@ -80,6 +85,7 @@ impl Daemon {
         if due(self.agenda.purge) {
             self.purge(now).await;
         }
+        self.tell_evicted(now);
         if due(self.agenda.look) {
             self.look_for_senders();
             self.plan_to_look();
@@ -163,6 +169,21 @@ impl Daemon {
         if let Some(ledger) = self.ledger.clone() {
             // What could not be purged today is purged tomorrow; that the ledger cannot be written is told by a commit.
             tokio::spawn(async move { ledger.purge(before).await });
+        }
+    }
+
+    /// Says how many subjects were forgotten early since that was said last.
+    fn tell_evicted(&mut self, now: Instant) {
+        let (told, when) = self.agenda.evicted;
+        let figures = self.warden.jails().filter_map(|jail| self.warden.figures(jail.as_str()));
+        let evicted = figures.map(|figures| figures.evicted).sum();
+        // A jail that is gone takes its count with it.
+        let count = evicted - told.min(evicted);
+        if count > 0 && when.is_none_or(|when| when + EVICTED <= now) {
+            self.agenda.evicted = (evicted, Some(now));
+            self.log.tell(Record::Evicted { count });
+        } else if count == 0 {
+            self.agenda.evicted.0 = evicted;
         }
     }
 

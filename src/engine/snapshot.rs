@@ -58,19 +58,48 @@ impl WindowsWriter {
 /// # Errors
 /// At the first byte that does not fit.
 pub fn decode_windows(bytes: &[u8]) -> Result<Vec<(Subject, Vec<Failure>)>, SnapshotError> {
-    let mut scan = Scan { bytes, at: 0 };
-    let mut windows = Vec::new();
-    let mut sequences: Vec<u128> = Vec::new();
-    while scan.at < bytes.len() {
-        let subject = scan.subject().ok_or(SnapshotError { at: scan.at })?;
-        let count = scan.number().ok_or(SnapshotError { at: scan.at })?;
+    WindowsReader::new(bytes).collect()
+}
+
+/// Reads a [`WindowsWriter`]'s bytes subject by subject: all at once they take several times the memory of the bytes.
+#[derive(Debug)]
+pub struct WindowsReader<'a> {
+    scan: Scan<'a>,
+    sequences: Vec<u128>,
+}
+
+impl<'a> WindowsReader<'a> {
+    /// Reads these.
+    pub fn new(bytes: &'a [u8]) -> WindowsReader<'a> {
+        WindowsReader { scan: Scan { bytes, at: 0 }, sequences: Vec::new() }
+    }
+
+    fn window(&mut self) -> Option<(Subject, Vec<Failure>)> {
+        let subject = self.scan.subject()?;
+        let count = self.scan.number()?;
         let mut failures = Vec::new();
         for _ in 0..count {
-            failures.push(scan.failure(&mut sequences).ok_or(SnapshotError { at: scan.at })?);
+            failures.push(self.scan.failure(&mut self.sequences)?);
         }
-        windows.push((subject, failures));
+        Some((subject, failures))
     }
-    Ok(windows)
+}
+
+impl Iterator for WindowsReader<'_> {
+    type Item = Result<(Subject, Vec<Failure>), SnapshotError>;
+
+    /// Ends behind the first error.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.scan.at >= self.scan.bytes.len() {
+            return None;
+        }
+        let window = self.window();
+        let at = self.scan.at;
+        if window.is_none() {
+            self.scan.at = self.scan.bytes.len();
+        }
+        Some(window.ok_or(SnapshotError { at }))
+    }
 }
 
 /// The sessions as bytes.
@@ -135,6 +164,7 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
+#[derive(Debug)]
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,

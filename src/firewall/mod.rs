@@ -19,6 +19,8 @@ mod audit;
 mod batch;
 mod disarm;
 mod elements;
+#[cfg(any(test, fuzzing))]
+pub mod garbled;
 mod keeper;
 mod kernel;
 mod link;
@@ -28,6 +30,8 @@ mod rules;
 mod survey;
 mod sys;
 mod table;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod watch;
 mod wire;

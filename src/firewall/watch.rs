@@ -27,10 +27,14 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// Did somebody touch more than elements?
+    /// May somebody have touched more than elements?
     pub(super) fn is_structural(&self) -> bool {
-        let Notice::Foreign(foreign) = self else { return false };
-        foreign.what.iter().any(|what| !matches!(what, Touched::ElementsAdded | Touched::ElementsRemoved))
+        let is_element = |what: &Touched| matches!(what, Touched::ElementsAdded | Touched::ElementsRemoved);
+        match self {
+            Notice::Foreign(foreign) => !foreign.what.iter().all(is_element),
+            Notice::Overrun => true,
+            Notice::Lacks(_) => false,
+        }
     }
 }
 
@@ -222,6 +226,15 @@ impl std::fmt::Display for Author {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} (pid {})", self.name, self.pid)
     }
+}
+
+/// Hears any bytes, as if the kernel had told them.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_garbled(bytes: &[u8]) {
+    let mut heard = Heard { own: 7, whole: Foreign::default(), overrun: false };
+    let mut unfinished = Foreign::default();
+    Messages(bytes).for_each(|message| heard.take(&message, &mut unfinished));
+    assert!(!heard.whole.to_string().contains(char::is_control), "what a process calls itself cannot forge a line");
 }
 
 #[cfg(test)]

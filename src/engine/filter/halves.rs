@@ -38,7 +38,7 @@ struct Run {
 #[derive(Clone, Debug)]
 enum Half {
     /// There is only one way to match.
-    OnePass(onepass::DFA),
+    OnePass(Box<onepass::DFA>),
     Backtrack(BoundedBacktracker),
 }
 
@@ -137,7 +137,7 @@ impl Half {
         let nfa: NFA = thompson::Compiler::new().configure(config).build_from_hir(half).ok()?;
         let config = onepass::Config::new().size_limit(Some(AUTOMATON_LIMIT));
         match onepass::Builder::new().configure(config).build_from_nfa(nfa.clone()) {
-            Ok(engine) => Some(Half::OnePass(engine)),
+            Ok(engine) => Some(Half::OnePass(Box::new(engine))),
             Err(_) => BoundedBacktracker::new_from_nfa(nfa).ok().map(Half::Backtrack),
         }
     }

@@ -88,6 +88,11 @@ impl Judge {
         }
     }
 
+    /// Shares the room for sessions with so many filters, this one among them.
+    pub(super) fn share_among(&mut self, filters: usize) {
+        self.sessions.share_among(filters);
+    }
+
     pub(super) fn filter(&self) -> &Filter {
         &self.filter
     }

@@ -41,10 +41,10 @@ impl Pattern {
             };
             Flaw { offset: Some(translation.source_of(offset)), reason }
         })?;
-        let engine = Engine::new(&translation.text, &hir)?;
-        let roles = Roles::of(engine.names());
         let from_start = hir.properties().look_set_prefix().contains(Look::Start);
         let to_end = hir.properties().look_set_suffix().contains(Look::End);
+        let engine = Engine::new(&translation.text, &hir, to_end)?;
+        let roles = Roles::of(engine.names());
         Ok(Pattern { text: translation.text, engine, roles, from_start, to_end })
     }
 
@@ -88,6 +88,8 @@ struct Engine {
     groups: backtrack::BoundedBacktracker,
     /// For texts whose end is not known, which the others cannot be told of, and for those that `groups` gives up on.
     patient: PikeVM,
+    /// Does it say where the text ends?
+    to_end: bool,
 }
 
 /// The memory of an engine.
@@ -104,7 +106,7 @@ struct Memory {
 }
 
 impl Engine {
-    fn new(text: &str, hir: &Hir) -> Result<Engine, Flaw> {
+    fn new(text: &str, hir: &Hir, to_end: bool) -> Result<Engine, Flaw> {
         let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PROGRAM_LIMIT));
         let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
         let groups = groups.map_err(|error| match error.size_limit() {
@@ -112,7 +114,7 @@ impl Engine {
             None => Flaw::whole(error.to_string()),
         })?;
         let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
-        Ok(Engine { single: None, halves: Halves::of(hir), groups, patient })
+        Ok(Engine { single: None, halves: Halves::of(hir), groups, patient, to_end })
     }
 
     /// The names of its groups.
@@ -133,17 +135,21 @@ impl Engine {
 
     /// Does it match? Where its groups stand is then in the memory.
     fn search(&self, text: Text<'_>, memory: &mut Memory) -> bool {
-        let (Some(single), Some(locations), false) = (&self.single, &mut memory.locations, text.cut) else {
+        memory.spans.clear();
+        if text.cut && (self.to_end || text.bytes.is_empty()) {
+            return false;
+        }
+        let (Some(single), Some(locations)) = (&self.single, &mut memory.locations) else {
             return self.search_patiently(&input(text), memory);
         };
-        let spans = &mut memory.spans;
-        let found = single.captures_read(locations, text.bytes).is_some();
-        spans.clear();
-        if found {
-            spans
-                .extend((0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end })));
+        let Some(found) = single.captures_read(locations, text.bytes) else { return false };
+        if text.cut && found.end() == text.bytes.len() {
+            // Perhaps another one ends before. What ends before anyhow is found by both, and by this one quicker.
+            return self.search_patiently(&input(text), memory);
         }
-        found
+        let places = (0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end }));
+        memory.spans.extend(places);
+        true
     }
 
     /// Makes ready for texts that may or may not match.
@@ -317,6 +323,9 @@ impl PatternSet {
 
     /// The number of the first pattern that matches; its groups are then in `scratch`.
     pub(super) fn find(&self, text: Text<'_>, scratch: &mut Scratch) -> Option<usize> {
+        if text.cut && text.bytes.is_empty() {
+            return None;
+        }
         if let (Some(which), Some(cache)) = (&self.which, &mut scratch.which) {
             let pattern = which.search_half_with(cache, &input(text).anchored(Anchored::Yes))?.pattern().as_usize();
             self.engines[pattern].read(text, &mut scratch.engines[pattern]);

@@ -14,6 +14,8 @@ use crate::engine::time::Stamp;
 
 /// So many open sessions are remembered per filter; beyond it those that said nothing for longest are forgotten.
 pub const SESSION_LIMIT: usize = 4096;
+/// … and so many of all filters together, each of which may have its share.
+const SESSION_LIMIT_TOGETHER: usize = 4 * SESSION_LIMIT;
 /// A session that said nothing for so long is over, and what comes under its key is another.
 const IDLE: Duration = Duration::from_secs(300);
 /// No key of journald's is longer; an entry with a longer one has no session.
@@ -51,10 +53,17 @@ pub(super) enum Standing {
 ///
 /// Two generations bound them: a session goes into the young one when it is touched, and when that is full it becomes
 /// the old one, and the old one is forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sessions {
     young: HashMap<Key, Session>,
     old: HashMap<Key, Session>,
+    limit: usize,
+}
+
+impl Default for Sessions {
+    fn default() -> Sessions {
+        Sessions { young: HashMap::new(), old: HashMap::new(), limit: SESSION_LIMIT }
+    }
 }
 
 /// The open sessions of one filter as they outlive the process.
@@ -91,6 +100,11 @@ pub(in crate::engine) struct Session {
 }
 
 impl Sessions {
+    /// Shares the room with those of so many filters, this one among them.
+    pub(super) fn share_among(&mut self, filters: usize) {
+        self.limit = (SESSION_LIMIT_TOGETHER / filters.max(1)).clamp(2, SESSION_LIMIT);
+    }
+
     /// What becomes of `line` in the session of this key.
     pub(super) fn tell(&mut self, boot: u128, value: &[u8], stamp: Stamp, line: Line<'_>) -> Standing {
         if value.len() > KEY_LIMIT {
@@ -111,7 +125,7 @@ impl Sessions {
         let standing = session.tell(line);
         if line.forget {
             entry.remove();
-        } else if self.young.len() >= SESSION_LIMIT / 2 {
+        } else if self.young.len() >= self.limit / 2 {
             self.old = std::mem::take(&mut self.young);
         }
         standing
@@ -127,12 +141,12 @@ impl Sessions {
 
     /// Goes on with these sessions and no others.
     pub(super) fn resume(&mut self, sessions: &[(Key, Session)]) {
-        *self = Sessions::default();
+        *self = Sessions { limit: self.limit, ..Sessions::default() };
         sessions.iter().for_each(|(key, session)| self.put(key.clone(), session.clone()));
     }
 
     fn put(&mut self, key: Key, session: Session) {
-        if self.young.len() >= SESSION_LIMIT / 2 {
+        if self.young.len() >= self.limit / 2 {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key, session);
@@ -280,6 +294,18 @@ mod tests {
         assert_eq!(told.tell("1", Line { once: Some(0), ..from(B) }), failure(B));
         told.1 += 301_000_000;
         assert_eq!(told.tell("1", once), Standing::Pending);
+    }
+
+    #[test]
+    fn filters_share_the_room_for_sessions() {
+        let mut told = told();
+        told.0.share_among(64);
+        for at in 0..SESSION_LIMIT {
+            told.tell(&at.to_string(), Line { nofail: true, ..from(A) });
+        }
+        assert!(told.0.young.len() + told.0.old.len() <= SESSION_LIMIT_TOGETHER / 64);
+        told.0.share_among(1);
+        assert_eq!(told.0.limit, SESSION_LIMIT);
     }
 
     #[test]

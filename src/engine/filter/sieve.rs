@@ -83,6 +83,8 @@ impl Sieve {
         for (filter, jails) in filters {
             sieve.add(filter, jails);
         }
+        let filters = sieve.stations.len();
+        sieve.stations.iter_mut().for_each(|station| station.judge.share_among(filters));
         sieve
     }
 

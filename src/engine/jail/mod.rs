@@ -3,6 +3,7 @@
 pub mod allow;
 pub mod pause;
 pub mod scope;
+mod table;
 pub mod tally;
 pub mod window;
 

@@ -60,9 +60,10 @@ impl Window {
         self.latest.sort_unstable();
     }
 
-    /// The newest failure.
-    pub fn newest(&self) -> Option<Failure> {
-        self.latest.last().copied()
+    /// Holds these failures, which are in their order, and no others.
+    pub(super) fn hold(&mut self, failures: impl Iterator<Item = Failure>) {
+        self.latest.clear();
+        self.latest.extend(failures);
     }
 }
 

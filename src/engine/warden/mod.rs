@@ -128,6 +128,8 @@ impl Warden {
             };
             self.jails.insert(name, jail);
         }
+        let jails = self.jails.len();
+        self.jails.values_mut().for_each(|jail| jail.tally.share_among(jails));
     }
 
     /// Ends the bans of jails that are gone, that only report, and of subjects that are allowed. The bans of the jails
@@ -157,7 +159,7 @@ impl Warden {
                 reported.push((subject, attempts));
             }
         });
-        jail.tally = Tally::default();
+        jail.tally.clear();
         for (subject, attempts) in reported {
             jail.tally.fill(subject, &attempts, jail.rules.maxretry);
         }

@@ -57,7 +57,7 @@ impl Warden {
 
     /// Takes up what a jail had counted, as far as nothing has settled it since. Behind [`Warden::restore`] and
     /// [`Warden::configure`]; taking the same up twice changes nothing, and nothing is decided.
-    pub fn fill(&mut self, jail: &JailName, windows: Vec<(Subject, Vec<Failure>)>) {
+    pub fn fill(&mut self, jail: &JailName, windows: impl IntoIterator<Item = (Subject, Vec<Failure>)>) {
         let Warden { jails, roster, counted_from, .. } = self;
         let Some(known) = jails.get_mut(jail) else { return };
         for (subject, mut failures) in windows {
