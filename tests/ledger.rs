@@ -11,6 +11,8 @@ mod disk;
 mod kill;
 #[path = "ledger/model.rs"]
 mod model;
+#[path = "ledger/power.rs"]
+mod power;
 
 use std::sync::Arc;
 use std::time::Duration;
