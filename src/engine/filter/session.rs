@@ -125,7 +125,7 @@ impl Sessions {
         let standing = session.tell(line);
         if line.forget {
             entry.remove();
-        } else if self.young.len() >= SESSION_LIMIT / 2 {
+        } else if self.young.len() >= self.limit / 2 {
             self.old = std::mem::take(&mut self.young);
         }
         standing
