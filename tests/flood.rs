@@ -58,7 +58,7 @@ fn spoofed(number: u64) -> IpAddr {
 
 /// One who keeps trying, from a new address of the same /64 each time where that is IPv6.
 fn persistent(who: u64, time: u64) -> IpAddr {
-    if who % 2 == 0 {
+    if who.is_multiple_of(2) {
         Ipv4Addr::new(198, 51, 100, who as u8).into()
     } else {
         Ipv6Addr::from_bits(0x2001_0db8_ffff_u128 << 80 | u128::from(who) << 64 | u128::from(time)).into()

@@ -124,7 +124,7 @@ impl World {
         let back = u64::from(dice.byte());
         let number = if back % 8 == 7 { self.entries / 2 } else { self.entries };
         self.entries += 1;
-        let entry = EntryRef { seqnum_id: u128::from(back % 2), seqnum: number };
+        let entry = EntryRef { seqnum_id: 1 + u128::from(back % 2), seqnum: number };
         let stamp = Stamp::from_usec(self.now.usec().saturating_sub(back / 4 * SECOND));
         Sighting { jail, address, stamp, entry }
     }

@@ -262,3 +262,75 @@ impl Changed {
         self.to_be_fed.contains(jail)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+mod tests {
+    use super::*;
+    use crate::config::Layout;
+
+    /// Settings of one jail with these keys, and of another.
+    fn settings(jail: &str, other: &str) -> Settings {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("filter.d")).unwrap();
+        for name in ["one", "two"] {
+            let filter = format!("journalmatch = ['_SYSTEMD_UNIT={name}.service']\nfailregex = ['^no <ADDR>$']\n");
+            std::fs::write(root.path().join("filter.d").join(format!("{name}.toml")), filter).unwrap();
+        }
+        let jail = format!("[jail.a]\nenabled = true\nfilter = 'one'\n{jail}\n");
+        let text = format!("[source.web]\nnamespace = 'web'\n{jail}[jail.b]\nfilter = 'two'\n{other}\n");
+        std::fs::write(root.path().join("banish.toml"), text).unwrap();
+        let loaded = config::load(&Layout::Directory(root.path().into()));
+        assert_eq!(loaded.problems, []);
+        loaded.settings
+    }
+
+    /// What the readers of the local journal and of the namespace have to do: outdated jails, jails to be fed.
+    fn between(former: &Settings, settings: &Settings) -> [Option<(String, String)>; 2] {
+        let web = settings.sources[0].name.clone();
+        let names = |jails: &BTreeSet<JailName>| jails.iter().map(JailName::as_str).collect::<String>();
+        [SourceName::local(), web].map(|source| {
+            let changed = Changed::between(former, settings, &source)?;
+            Some((names(&changed.outdated), names(&changed.to_be_fed)))
+        })
+    }
+
+    fn told(outdated: &str, fed: &str) -> Option<(String, String)> {
+        Some((outdated.into(), fed.into()))
+    }
+
+    #[test]
+    fn a_reader_is_given_what_concerns_its_own_jails_and_nothing_else() {
+        let both = "source = ['local', 'web']";
+        for (former, now, local, web) in [
+            ("", "", None, None),
+            ("", "bantime = '2h'\nport = ['http']", None, None),
+            ("", "maxretry = 3", None, None),
+            ("", "findtime = '1m'", None, None),
+            ("", "findtime = '1h'", told("", "a"), None),
+            ("", "ipv6-prefix = 56", told("a", "a"), None),
+            ("", "journalmatch = '_SYSTEMD_UNIT=x.service'", told("a", "a"), None),
+            ("", both, None, told("", "a")),
+            (both, "", None, told("", "")),
+            ("", "source = 'web'", told("", ""), told("", "a")),
+            ("", "source = 'web'\nipv6-prefix = 56", told("", ""), told("", "a")),
+        ] {
+            let (former_text, now_text) = (former, now);
+            let (former, now) = (settings(former, ""), settings(now, ""));
+            assert_eq!(between(&former, &now), [local, web], "{former_text:?} to {now_text:?}");
+        }
+        let (off, on) = (settings("", ""), settings("", "enabled = true"));
+        assert_eq!(between(&off, &on), [told("", "b"), None]);
+        assert_eq!(between(&on, &off), [told("", ""), None]);
+    }
+
+    #[test]
+    fn what_a_jail_has_counted_is_forgotten_where_it_counted_something_else() {
+        let names = |former: &str, now: &str| -> Vec<String> {
+            recounted(&settings(former, ""), &settings(now, "")).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(names("", "findtime = '1h'\nmaxretry = 9\nsource = 'web'"), Vec::<String>::new());
+        assert_eq!(names("", "ipv6-prefix = 56"), ["a"]);
+        assert_eq!(names("", "journalmatch = '_SYSTEMD_UNIT=x.service'"), ["a"]);
+    }
+}

@@ -87,8 +87,8 @@ impl Keeper {
         new
     }
 
-    /// What others did since this was asked last. Where they changed more than elements, the next audit writes the rules
-    /// anew: the fingerprint alone would not do, should that have happened between a commit of ours and the look at it.
+    /// What others did since this was asked last. Where they may have changed more than elements, the next audit writes
+    /// the rules anew: the fingerprint alone would not do, should that have happened between a commit of ours and the look at it.
     pub fn hear(&mut self) -> Vec<Notice> {
         let heard = self.watch.as_mut().map_or(Ok(Vec::new()), Watch::read);
         let mut notices = heard.unwrap_or_else(|_| {

@@ -30,6 +30,8 @@ mod rules;
 mod survey;
 mod sys;
 mod table;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod watch;
 mod wire;

@@ -141,3 +141,10 @@ fn interrupted() -> io::Result<()> {
     let error = io::Error::last_os_error();
     if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }
+
+/// Gives the calling thread an empty network namespace of its own.
+#[cfg(test)]
+pub(super) fn leave_network() -> io::Result<()> {
+    // SAFETY: no pointers; only this thread's namespace changes.
+    result(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
+}

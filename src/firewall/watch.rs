@@ -27,10 +27,14 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// Did somebody touch more than elements?
+    /// May somebody have touched more than elements?
     pub(super) fn is_structural(&self) -> bool {
-        let Notice::Foreign(foreign) = self else { return false };
-        foreign.what.iter().any(|what| !matches!(what, Touched::ElementsAdded | Touched::ElementsRemoved))
+        let is_element = |what: &Touched| matches!(what, Touched::ElementsAdded | Touched::ElementsRemoved);
+        match self {
+            Notice::Foreign(foreign) => !foreign.what.iter().all(is_element),
+            Notice::Overrun => true,
+            Notice::Lacks(_) => false,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ impl Keeper {
     /// Table, rules and all bans in one transaction.
     pub(super) fn write_anew(&mut self, bans: &[Element], now: Now) -> Result<(), FirewallError> {
         let used = self.used(bans, now);
-        self.structure(&used, |keeper, batch| {
+        self.structure_filled(&used, by_set(bans, now), now, |keeper, batch, filled| {
             let table = rules::table(0);
             if keeper.kernel.destroy {
                 batch.destroy_table();
@@ -35,7 +35,7 @@ impl Keeper {
                 batch.object(&table, MsgType::Del, About::Table);
             }
             batch.object(&rules::table(keeper.flags()), MsgType::Add, About::Table);
-            keeper.around(batch, &Survey::default(), &by_set(bans, now), now);
+            keeper.around(batch, &Survey::default(), filled, now);
         })
     }
 
@@ -55,11 +55,34 @@ impl Keeper {
         if survey.table.map(|TableFound { flags, .. }| flags) != Some(self.flags()) {
             return self.write_anew(bans, now);
         }
-        let filled = by_set(bans, now);
-        match self.structure(used, |keeper, batch| keeper.around(batch, survey, &filled, now)) {
+        let around = |keeper: &Keeper, batch: &mut Batch, filled: &_| keeper.around(batch, survey, filled, now);
+        match self.structure_filled(used, by_set(bans, now), now, around) {
             // Somebody put something into the table that stands in the way, or took away what was just there.
             Err(FirewallError::Refused(Refused { errno: libc::EBUSY | libc::ENOENT | libc::EEXIST, .. })) => {
                 self.write_anew(bans, now)
+            }
+            other => other,
+        }
+    }
+
+    /// Commits what `fill` makes of new sets and their bans as one transaction. Where the socket cannot be given a buffer
+    /// for all of it, which in a user namespace nobody may have, the bans follow in increments.
+    fn structure_filled(
+        &mut self,
+        used: &BTreeSet<BanSet>,
+        filled: BTreeMap<BanSet, Vec<Entry>>,
+        now: Now,
+        fill: impl Fn(&Keeper, &mut Batch, &BTreeMap<BanSet, Vec<Entry>>),
+    ) -> Result<(), FirewallError> {
+        match self.structure(used, |keeper, batch| fill(keeper, batch, &filled)) {
+            Err(FirewallError::Socket(error)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                self.structure(used, |keeper, batch| fill(keeper, batch, &BTreeMap::new()))?;
+                for (set, put) in filled {
+                    if self.layout.bans.contains(&set) {
+                        self.mend(&set, &Edits { put, remove: Vec::new() }, now)?;
+                    }
+                }
+                Ok(())
             }
             other => other,
         }

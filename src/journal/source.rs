@@ -33,9 +33,9 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens it with nothing selected and at no entry. Of [`Source::Sender`], what cannot be opened is passed over, as
-    /// sd-journal does with a directory's files.
-    pub(super) fn open(&self) -> Result<Journal, JournalError> {
+    /// Opens it with nothing selected and at no entry. Of [`Source::Sender`], files that cannot be opened are passed
+    /// over, as sd-journal does with a directory's, and named.
+    pub(super) fn open(&self, passed_over: &mut Vec<PathBuf>) -> Result<Journal, JournalError> {
         let failed = |cause| JournalError::Open { source_text: self.to_string(), cause };
         match self {
             Source::Live => {
@@ -57,7 +57,9 @@ impl Source {
                 let files = self.files().map_err(|error| {
                     failed(systemd::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)))
                 })?;
-                open_readable(&files).map_err(failed)
+                let (journal, unreadable) = open_readable(&files).map_err(failed)?;
+                passed_over.extend(unreadable);
+                Ok(journal)
             }
             Source::Directory(path) => {
                 OpenDirectoryOptions::default().open_directory(&c_path(path).map_err(failed)?).map_err(failed)
@@ -129,19 +131,24 @@ fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     entries.map(|entry| entry.map(|entry| entry.file_name())).collect()
 }
 
-/// Opens those of `files` that can be opened: sd-journal refuses them all for one that is damaged.
-fn open_readable(files: &[PathBuf]) -> Result<Journal, systemd::Error> {
+/// Opens those of `files` that can be opened, and gives the others: sd-journal refuses all for one that is damaged.
+fn open_readable(files: &[PathBuf]) -> Result<(Journal, Vec<PathBuf>), systemd::Error> {
     let names = files.iter().map(|path| c_path(path)).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
         return Err(systemd::Error::from_raw_os_error(libc::ENOENT));
     }
     let open = |names: &[CString]| OpenFilesOptions::default().open_files(names);
     let error = match open(&names) {
-        Ok(journal) => return Ok(journal),
+        Ok(journal) => return Ok((journal, Vec::new())),
         Err(error) => error,
     };
-    let readable: Vec<CString> = names.into_iter().filter(|name| open(std::slice::from_ref(name)).is_ok()).collect();
-    if readable.is_empty() { Err(error) } else { open(&readable) }
+    let (readable, unreadable): (Vec<_>, Vec<_>) =
+        names.into_iter().zip(files).partition(|(name, _)| open(std::slice::from_ref(name)).is_ok());
+    if readable.is_empty() {
+        return Err(error);
+    }
+    let names: Vec<CString> = readable.into_iter().map(|(name, _)| name).collect();
+    Ok((open(&names)?, unreadable.into_iter().map(|(_, path)| path.clone()).collect()))
 }
 
 /// Is there a file of this namespace's journal, though it may not be readable?
@@ -203,10 +210,13 @@ mod tests {
     fn a_pattern_without_a_file_is_named() {
         let empty = tempfile::tempdir().unwrap();
         let pattern = empty.path().join("*.journal");
-        let error = Source::Files(vec![pattern.clone()]).open().map(drop).unwrap_err();
+        let error = Source::Files(vec![pattern.clone()]).open(&mut Vec::new()).map(drop).unwrap_err();
         assert!(error.to_string().contains(pattern.to_str().unwrap()), "{error}");
-        assert!(matches!(Source::Files(vec!["/[".into()]).open().map(drop), Err(JournalError::Pattern { .. })));
+        assert!(matches!(
+            Source::Files(vec!["/[".into()]).open(&mut Vec::new()).map(drop),
+            Err(JournalError::Pattern { .. })
+        ));
         let missing = Source::Directory(empty.path().join("missing"));
-        assert!(matches!(missing.open().map(drop), Err(JournalError::Open { .. })));
+        assert!(matches!(missing.open(&mut Vec::new()).map(drop), Err(JournalError::Open { .. })));
     }
 }

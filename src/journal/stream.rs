@@ -66,12 +66,17 @@ pub enum Presence {
 impl Stream {
     /// Opens `source` with all entries selected, at its head.
     pub fn open(source: &Source) -> Result<Stream, JournalError> {
+        sys::survive_truncation();
         // Before it is opened: from here on no change goes unnoticed.
         let watch = if matches!(source, Source::Sender { .. }) { Some(Watch::new(source)?) } else { None };
-        let mut journal = source.open()?;
+        let mut passed_over = Vec::new();
+        let mut journal = source.open(&mut passed_over)?;
         journal.set_data_threshold(THRESHOLD)?;
         let ear = match watch {
-            Some(watch) => Ear::Own(watch),
+            Some(mut watch) => {
+                watch.pass_over(passed_over);
+                Ear::Own(watch)
+            }
             // The first call sets up inotify. That the system has none left makes a reader that looks, and not none.
             None if source.wakes() && journal.fd().is_ok() => Ear::Journal,
             None => Ear::Deaf,

@@ -1,8 +1,10 @@
 //! Hears of changes to one sender's journal files, which sd-journal does not tell of.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::sys;
@@ -11,9 +13,21 @@ use super::{JournalError, Source};
 /// The files of a source as they were when it was opened, and what tells that they have changed.
 pub struct Watch {
     source: Source,
-    files: Vec<PathBuf>,
+    files: BTreeMap<PathBuf, Print>,
+    /// Those of them that could not be opened: made just now perhaps, and to be tried again when they have changed.
+    passed_over: Vec<PathBuf>,
     /// `None` where the system has no more of them: then one has to look.
     inotify: Option<Inotify>,
+}
+
+/// What tells a file from another of its name, and from itself when it has changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Print {
+    device: u64,
+    /// Not given to another file as long as this one is open.
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
 }
 
 struct Inotify {
@@ -33,7 +47,12 @@ impl Watch {
             }
             Source::Live | Source::Namespace(_) | Source::Directory(_) | Source::Files(_) => None,
         };
-        Ok(Watch { files: source.files()?, inotify, source: source.clone() })
+        Ok(Watch { files: prints(source)?, passed_over: Vec::new(), inotify, source: source.clone() })
+    }
+
+    /// These of the files could not be opened.
+    pub fn pass_over(&mut self, files: Vec<PathBuf>) {
+        self.passed_over = files;
     }
 
     /// Readable when something has changed; then [`Watch::is_outdated`] is to be asked.
@@ -43,10 +62,30 @@ impl Watch {
 
     /// Are the files others than those that were opened?
     pub fn is_outdated(&mut self) -> bool {
-        let look = self.inotify.as_mut().is_none_or(Inotify::tells_of_files);
+        let of_files = self.inotify.as_mut().is_none_or(Inotify::tells_of_files);
+        if !of_files && self.passed_over.is_empty() {
+            return false;
+        }
         // A directory that cannot be read now has the files that it had.
-        look && self.source.files().is_ok_and(|files| files != self.files)
+        let Ok(files) = prints(&self.source) else { return false };
+        let same = |path: &PathBuf, print: &Print| {
+            self.files.get(path).is_some_and(|known| {
+                let identical = (known.device, known.inode) == (print.device, print.inode);
+                identical && (known == print || !self.passed_over.contains(path))
+            })
+        };
+        files.len() != self.files.len() || !files.iter().all(|(path, print)| same(path, print))
     }
+}
+
+fn prints(source: &Source) -> io::Result<BTreeMap<PathBuf, Print>> {
+    let print = |path: PathBuf| {
+        // One that has gone since it was listed is not there.
+        let found = path.metadata().ok()?;
+        let changed = (found.mtime(), found.mtime_nsec());
+        Some((path, Print { device: found.dev(), inode: found.ino(), length: found.len(), changed }))
+    };
+    Ok(source.files()?.into_iter().filter_map(print).collect())
 }
 
 impl Inotify {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod foreign;
+mod former;
 mod owner;
 mod packets;
 mod restore;

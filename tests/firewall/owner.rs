@@ -42,6 +42,8 @@ fn ownership_can_be_switched_and_survives_a_restart() {
         let first = Wall::new(None);
         for policy in [policy(), owned(), policy(), owned()] {
             first.wait(first.firewall.set_policy(policy.clone(), bans.clone(), now())).unwrap();
+            let listed = nft("list set inet banish sshd4_32");
+            assert!(listed.contains("192.0.2.1 timeout 9m") || listed.contains("192.0.2.1 timeout 10m"), "{listed}");
             assert_eq!(nft_may("add element inet banish sshd4_32 { 9.9.9.9 }"), !policy.owner);
         }
         drop(first);

@@ -202,3 +202,27 @@ fn a_running_daemons_table_is_left_alone() {
         assert!(world.restore(true).contains("restored 4 bans"));
     });
 }
+
+/// There nobody may enlarge a socket's buffer beyond the system's default, and so many bans do not fit into it.
+#[test]
+fn in_a_user_namespace_the_bans_follow_the_table_in_increments() {
+    let world = World::new();
+    let address = |number: u32| std::net::Ipv4Addr::from_bits(0x0b00_0000 + number).to_string();
+    world.banned((0..20_000).map(|number| ("sshd", address(number), 3600)));
+    let within = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net", "sh", "-ec", script, "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_banishd")).arg(world.path("etc")).arg(world.path("state"));
+        command.output().unwrap()
+    };
+    if !within("nft add table inet banish").status.success() {
+        return eprintln!("skipped: no user namespace to be had");
+    }
+    let script = "\"$1\" --config \"$2\" --state \"$3\" --restore; nft list set inet banish sshd4_32; nft list chain inet banish ports";
+    let output = within(script);
+    let text = said(output.clone(), true);
+    assert!(text.contains("restored 20000 bans"), "{text}");
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(listed.matches("expires").count(), 20_000);
+    assert!(listed.contains("jump group_1"), "the rules too");
+}

@@ -15,10 +15,11 @@ note "systemd-analyze security: $exposure"
 check "systemd-analyze security gives at most 1.5" awk -v e="${exposure:-10}" 'BEGIN { exit !(e <= 1.5) }'
 
 m banishctl ban 192.0.2.37 >/dev/null
-m banishctl ban 2001:db8::/64 --jail sshd >/dev/null
+m banishctl ban 192.0.2.38 --jail sshd >/dev/null
+m banishctl ban 2001:db8:ff::/64 >/dev/null
 m banishctl ban 192.0.2.36 >/dev/null; m banishctl unban 192.0.2.36 >/dev/null
-check "(two bans)" banned 2001:db8::/64
-end4=$(end_of 192.0.2.37) end6=$(end_of 2001:db8::/64)
+check "(three bans)" banned 2001:db8:ff::/64 manual
+end4=$(end_of 192.0.2.37) end6=$(end_of 2001:db8:ff::/64)
 # What the kernel has when the network may come up.
 m sh -c 'cat >/etc/systemd/system/witness.service' <<'UNIT'
 [Unit]
@@ -32,27 +33,30 @@ ExecStart=/bin/sh -c 'nft -s list table inet banish >/run/witness'
 [Install]
 WantedBy=multi-user.target
 UNIT
-m systemctl enable --quiet witness.service
+# Something that brings the network up, and sshd behind it.
+m systemctl enable --quiet witness.service systemd-networkd.service
 
 note "$(e2e_reboot)"
 restored=$(monotonic $R ActiveEnterTimestampMonotonic) network=$(monotonic network-pre.target ActiveEnterTimestampMonotonic)
-listening=$(monotonic ssh.service ActiveEnterTimestampMonotonic) daemon=$(monotonic banishd.service ActiveEnterTimestampMonotonic)
-note "ms since the boot: restored $(( restored / 1000 )), network $(( network / 1000 )), sshd $(( listening / 1000 )), banishd ready $(( daemon / 1000 ))"
-note "it took $(( (restored - $(monotonic $R InactiveExitTimestampMonotonic)) / 1000 )) ms: $(said | tail -n 1)"
+networkd=$(monotonic systemd-networkd.service InactiveExitTimestampMonotonic)
+listening=$(monotonic ssh.service InactiveExitTimestampMonotonic) daemon=$(monotonic banishd.service ActiveEnterTimestampMonotonic)
+begun=$(monotonic $R InactiveExitTimestampMonotonic)
+note "ms from the beginning of the restore: done $(( (restored - begun) / 1000 )), network-pre.target $(( (network - begun) / 1000 ))," \
+  "networkd starts $(( (networkd - begun) / 1000 )), sshd starts $(( (listening - begun) / 1000 )), banishd ready $(( (daemon - begun) / 1000 ))"
 check "the bans are restored before the network may come up" test "$restored" -gt 0 -a "$network" -gt 0 -a "$restored" -le "$network"
-check "and before sshd listens and banishd is ready" test "$restored" -lt "$listening" -a "$restored" -lt "$daemon"
+check "and before networkd and sshd start" test "$restored" -le "$networkd" -a "$restored" -le "$listening"
 witness=$(m cat /run/witness)
 found "then the kernel has the IPv4 ban" '192\.0\.2\.37 ' "$witness"
-found "and the IPv6 ban" '2001:db8:: ' "$witness"
+found "and the IPv6 ban" '2001:db8:ff:: ' "$witness"
 absent "and no lifted one" '192\.0\.2\.36' "$witness"
 within 60 caught_up
-equal "banishd takes the bans over with the ends they had" "$end4 $end6" "$(end_of 192.0.2.37) $(end_of 2001:db8::/64)"
+equal "banishd takes the bans over with the ends they had" "$end4 $end6" "$(end_of 192.0.2.37) $(end_of 2001:db8:ff::/64)"
 absent "and finds none that it did not know" 'adopted|not known' "$(m journalctl -q --no-pager -b -o cat -u banishd)"
 check "the host is cut off" cut_off 192.0.2.37
 check "a neighbour is let in" let_in 192.0.2.35
 check "beside a running daemon it does nothing" restarted
 found "and says so" 'banishd is running' "$(said)"
-m rm /etc/systemd/system/witness.service /etc/systemd/system/multi-user.target.wants/witness.service
+m systemctl disable --quiet --now systemd-networkd.service; m rm /etc/systemd/system/witness.service /etc/systemd/system/multi-user.target.wants/witness.service
 
 # In its way: no ledger, a damaged one, a broken configuration.
 m systemctl stop banishd.service; m banishctl disarm >/dev/null
@@ -61,7 +65,7 @@ check "without a ledger it succeeds" restarted
 m sh -c 'rm -rf /var/lib/banish; cp -a /var/lib/banish.kept /var/lib/banish'
 check "with a broken configuration it succeeds" restarted
 found "and says what is broken" 'broken\.toml:' "$(said)"
-check "and whoever was banned is cut off from everything" cut_off 2001:db8::10
+check "and whoever was banned is cut off from everything" cut_off 192.0.2.38
 m banishctl disarm >/dev/null
 m sh -c 'printf "%05000d" 0 >/var/lib/banish/ledger.db'
 refuse "with a damaged ledger it fails" restarted

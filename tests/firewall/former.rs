@@ -1,0 +1,88 @@
+//! A table in our name that this version did not make: of a former one, of somebody's experiments, half taken down.
+
+use banish::firewall::{Adopted, FirewallError};
+
+use super::space::*;
+
+/// What another version may have left: sets that fit, sets of the same name that do not, chains of other names and hooks,
+/// maps, objects.
+const FORMER: &str = "
+    add table inet banish { comment \"banish 0\"; }
+    add set inet banish sshd4_32 { type ipv4_addr; flags timeout; size 1000; }
+    add element inet banish sshd4_32 { 192.0.2.7 timeout 1h comment \"old\", 192.0.2.8, 192.0.2.1 timeout 9h }
+    add set inet banish manual6_64 { type ipv6_addr; flags timeout; }
+    add element inet banish manual6_64 { 2001:db8:7:: timeout 1h, 2001:db8:7::5 timeout 1h }
+    add set inet banish sshd6_64 { type ipv4_addr; flags timeout; }
+    add element inet banish sshd6_64 { 192.0.2.9 }
+    add set inet banish sshd4_24 { type ipv4_addr; flags interval; }
+    add element inet banish sshd4_24 { 198.51.100.0/24 }
+    add set inet banish sshd4_16 { type ipv4_addr; flags timeout; timeout 1h; }
+    add element inet banish sshd4_16 { 198.51.0.0 }
+    add set inet banish sshd4_8 { type ipv4_addr . inet_service; flags timeout; }
+    add element inet banish sshd4_8 { 10.0.0.0 . 22 }
+    add set inet banish removed4_32 { type ipv4_addr; flags timeout; }
+    add element inet banish removed4_32 { 192.0.2.10 timeout 1h }
+    add set inet banish bans { type ipv4_addr; flags dynamic,timeout; }
+    add map inet banish verdicts { type ipv4_addr : verdict; }
+    add counter inet banish dropped
+    add quota inet banish much { over 1 mbytes }
+    add chain inet banish ports { type filter hook input priority filter; policy drop; }
+    add chain inet banish group_1
+    add chain inet banish old
+    add rule inet banish old ip saddr @bans counter name dropped drop
+    add rule inet banish group_1 ip saddr vmap @verdicts
+    add rule inet banish ports ct state established accept
+    add rule inet banish ports ip saddr @sshd4_32 jump old
+    add element inet banish verdicts { 192.0.2.11 : jump old }
+";
+
+fn lines(commands: &str) -> String {
+    commands.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn after_a_start_it_is_ours_and_what_fits_is_adopted() {
+    on_each_kernel(|wall| {
+        let known = ban("sshd", "192.0.2.1", 3600);
+        nft(&lines(FORMER));
+        let mut adopted = wall.wait(wall.firewall.restore(policy(), vec![known.clone()], now())).unwrap();
+        adopted.sort_by_key(|one| one.place.clone());
+        let places: Vec<_> = adopted.iter().map(|one: &Adopted| one.place.clone()).collect();
+        // A key that is no /64 is no ban of ours.
+        let fit = [place("manual", "2001:db8:7::/64"), place("sshd", "192.0.2.7"), place("sshd", "192.0.2.8")];
+        assert_eq!(places, fit);
+        let restored = ruleset();
+        // The same as a start on a machine that never had a table.
+        nft("flush ruleset");
+        let ends = adopted.iter().map(|one| banish::firewall::Element {
+            place: one.place.clone(),
+            until: one.until,
+            comment: "adopted",
+        });
+        let all: Vec<_> = [known].into_iter().chain(ends).collect();
+        wall.restore(policy(), all.clone());
+        assert_eq!(restored, ruleset());
+        assert!(wall.wait(wall.firewall.audit(all, now(), true)).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_audit_takes_out_what_stands_in_the_way() {
+    on_each_kernel(|wall| {
+        let bans = vec![ban("sshd", "192.0.2.1", 3600)];
+        wall.restore(policy(), bans.clone());
+        let before = ruleset();
+        // Sets that cannot go while another's rules and maps use them, chains that others jump to: EBUSY.
+        nft("add chain inet banish theirs; add rule inet banish theirs ip saddr @sshd4_32 jump group_1; \
+             add map inet banish verdicts { type ipv4_addr : verdict; elements = { 192.0.2.3 : jump group_1 } }");
+        let Err(FirewallError::Refused(refused)) = wall.apply([add("sshd", "192.0.2.0/25", 600)]) else {
+            panic!("a new set means new rules, and group_1 cannot go")
+        };
+        assert_eq!((refused.errno, refused.which.len()), (libc::EBUSY, 0), "{refused}");
+        wall.apply([add("sshd", "192.0.2.2", 600)]).unwrap();
+        let differences = wall.wait(wall.firewall.audit(bans, now(), true)).unwrap();
+        assert!(differences.rules, "{differences:?}");
+        assert_eq!(ruleset(), before);
+        wall.apply([add("sshd", "192.0.2.0/25", 600)]).unwrap();
+    });
+}
