@@ -29,6 +29,9 @@ pub enum First {
 /// The longest pause between two tries at what the kernel, the ledger or the bus refused: meanwhile hosts get through.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Above so many changes that the ledger could not take, the history of bans that are over is let go.
+const UNWRITTEN: usize = 50_000;
+
 /// Something that failed and is tried again, ever less often.
 #[derive(Debug, Default)]
 pub struct Retry {
@@ -337,6 +340,13 @@ impl Daemon {
                 self.ledger_retry.failed(Instant::now());
                 self.mark(&begun, State::Banned, State::Unsaved);
                 self.unwritten = Arc::unwrap_or_clone(all);
+                if self.unwritten.changes.len() > UNWRITTEN {
+                    let lost = self.unwritten.shed();
+                    if lost > 0 {
+                        let error = format!("{}; the history of {lost} bans that are over is lost", chain(&error));
+                        self.log.tell(Record::LedgerUnwritable { error });
+                    }
+                }
                 self.untold_status = true;
             }
         }

@@ -128,8 +128,7 @@ impl Warden {
             };
             self.jails.insert(name, jail);
         }
-        let jails = self.jails.len();
-        self.jails.values_mut().for_each(|jail| jail.tally.share_among(jails));
+        Tally::share_room(self.jails.values_mut().map(|jail| &mut jail.tally));
     }
 
     /// Ends the bans of jails that are gone, that only report, and of subjects that are allowed. The bans of the jails
@@ -363,6 +362,7 @@ impl Warden {
         for jail in jails.values_mut() {
             jail.tally.forget_before(newest.before(jail.rules.findtime));
         }
+        Tally::share_room(jails.values_mut().map(|jail| &mut jail.tally));
         self.counted_from.retain(|place, settled| {
             jails.get(&place.jail).is_some_and(|jail| *settled >= newest.before(jail.rules.findtime))
         });
