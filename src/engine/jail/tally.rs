@@ -65,10 +65,19 @@ impl Tally {
         }
     }
 
-    /// Shares the room with so many jails, itself among them: what is counted in one pushes nobody out of another.
-    pub fn share_among(&mut self, jails: usize) {
-        let jails = jails.max(1);
-        self.set_room(PROBATION / jails, WINDOWS / jails);
+    /// Shares the room between the tallies of all jails: half of it evenly, so that what is counted in one pushes nobody
+    /// out of another, and half of it by what each holds, so that the one that is flooded has the room that others do not
+    /// need.
+    pub fn share_room<'a>(tallies: impl Iterator<Item = &'a mut Tally>) {
+        let tallies: Vec<&mut Tally> = tallies.collect();
+        let jails = tallies.len().max(1);
+        let held = tallies.iter().map(|tally| tally.probation.len()).sum::<usize>().max(1);
+        let bytes = tallies.iter().map(|tally| tally.bytes).sum::<usize>().max(1);
+        for tally in tallies {
+            let probation = PROBATION / 2 / jails + PROBATION / 2 * tally.probation.len() / held;
+            let windows = WINDOWS / 2 / jails + WINDOWS / 2 * tally.bytes / bytes;
+            tally.set_room(probation, windows);
+        }
     }
 
     fn set_room(&mut self, probation: usize, windows: usize) {
@@ -366,11 +375,29 @@ mod tests {
         for number in 0..3000 {
             tally.count(subject(number), failure(u64::from(number)), 5, MINUTE);
         }
-        tally.share_among(PROBATION / 1000);
+        tally.set_room(1000, WINDOWS);
         assert_eq!((tally.failing(), tally.evicted()), (1000, 2000));
         assert_eq!(told(&tally)[0].0, subject(2000));
-        tally.share_among(1);
+        tally.set_room(PROBATION, WINDOWS);
         assert_eq!(tally.failing(), 1000);
+    }
+
+    #[test]
+    fn the_one_that_is_flooded_gets_the_room_that_others_do_not_need_and_they_keep_theirs() {
+        let mut tallies: Vec<Tally> = (0..50).map(|_| Tally::default()).collect();
+        let fill = |tally: &mut Tally, range: std::ops::Range<u32>| {
+            range.for_each(|number| assert_eq!(tally.count(subject(number), failure(number.into()), 5, MINUTE), None));
+        };
+        Tally::share_room(tallies.iter_mut());
+        for round in 0..40 {
+            fill(&mut tallies[0], round * 10_000..(round + 1) * 10_000);
+            Tally::share_room(tallies.iter_mut());
+            let held: usize = tallies.iter().map(Tally::failing).sum();
+            assert!(held <= PROBATION);
+        }
+        assert!(tallies[0].failing() > PROBATION / 2, "{}", tallies[0].failing());
+        fill(&mut tallies[1], 0..2000);
+        assert_eq!((tallies[1].failing(), tallies[1].evicted()), (2000, 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod resume;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ban::{Ban, Cause, End, JailName, Place};
-use super::jail::pause::Pauses;
+use super::jail::pause::{Pause, Pauses};
 use super::jail::tally::Tally;
 use super::jail::window::Failure;
 use super::jail::{Action, Rules, Sighting};
@@ -128,8 +128,7 @@ impl Warden {
             };
             self.jails.insert(name, jail);
         }
-        let jails = self.jails.len();
-        self.jails.values_mut().for_each(|jail| jail.tally.share_among(jails));
+        Tally::share_room(self.jails.values_mut().map(|jail| &mut jail.tally));
     }
 
     /// Ends the bans of jails that are gone, that only report, and of subjects that are allowed. The bans of the jails
@@ -242,6 +241,11 @@ impl Warden {
         self.pauses.is_running(jail)
     }
 
+    /// All pauses that still matter.
+    pub fn pauses(&self) -> impl Iterator<Item = &Pause> {
+        self.pauses.iter()
+    }
+
     /// Forgets pauses that were over before `from`: no entry that old is read again.
     pub fn forget_pauses_before(&mut self, from: Stamp) {
         self.pauses.forget_before(from);
@@ -347,12 +351,18 @@ impl Warden {
         self.counted_from.get(place).copied()
     }
 
+    /// From when on each place is counted that is not from the beginning, in order.
+    pub fn settled(&self) -> BTreeMap<Place, Stamp> {
+        self.counted_from.iter().map(|(place, stamp)| (place.clone(), *stamp)).collect()
+    }
+
     /// Forgets failures and settlements too old to matter to anything read at `newest` or later.
     fn tidy(&mut self, newest: Stamp) {
         let jails = &mut self.jails;
         for jail in jails.values_mut() {
             jail.tally.forget_before(newest.before(jail.rules.findtime));
         }
+        Tally::share_room(jails.values_mut().map(|jail| &mut jail.tally));
         self.counted_from.retain(|place, settled| {
             jails.get(&place.jail).is_some_and(|jail| *settled >= newest.before(jail.rules.findtime))
         });
