@@ -56,6 +56,9 @@ pub struct Past {
     pub ended: Option<(Stamp, End)>,
 }
 
+/// So many attempts are taken up, the newest: no more subjects than that are counted.
+const ATTEMPTS: u32 = 1 << 16;
+
 const BANS: &str = "SELECT jail, subject, decided, since, until, failures, cause, uid, reason, evidence,
                         ended_at, ended_how, ended_uid, unannounced FROM bans";
 
@@ -80,14 +83,14 @@ pub(super) fn restore(db: &Connection, now: Stamp) -> rusqlite::Result<Restored>
         snapshot: Snapshot {
             counts: rows(db, "SELECT jail, config, maxretry, findtime, windows FROM counts", [], counts, &mut lost)?,
             sessions: rows(db, "SELECT source, cursor, open FROM sessions", [], sessions, &mut lost)?,
+            attempts_from: Stamp::EPOCH,
         },
-        attempts: rows(
-            db,
-            "SELECT jail, number, address, stamp, uid FROM attempts ORDER BY number",
-            [],
-            attempt,
-            &mut lost,
-        )?,
+        attempts: {
+            let sql = "SELECT jail, number, address, stamp, uid FROM attempts ORDER BY number DESC LIMIT ?1";
+            let mut newest = rows(db, sql, [ATTEMPTS], attempt, &mut lost)?;
+            newest.reverse();
+            newest
+        },
         unreadable: lost,
         ..restored
     })

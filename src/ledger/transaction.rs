@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub counts: Vec<(Counts, u64)>,
     /// How far which sources were read. Another source's earlier one stays.
     pub sessions: Vec<Sessions>,
+    /// Attempts older than this matter to no jail any more and are forgotten.
+    pub attempts_from: Stamp,
 }
 
 /// The sessions that were open in a source at an entry.
@@ -264,7 +266,7 @@ mod tests {
         let snapshot = |number| {
             let cursor = checkpoint("local", number).cursor;
             let sessions = vec![Sessions { source: "local".into(), cursor, open: vec![] }];
-            Change::Snapshot(Snapshot { counts: vec![], sessions })
+            Change::Snapshot(Snapshot { sessions, ..Snapshot::default() })
         };
         let mut first = Transaction::at(checkpoint("local", 1));
         first.changes = vec![ended(1), snapshot(1)];
