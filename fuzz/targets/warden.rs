@@ -270,7 +270,11 @@ impl Model {
             return None;
         }
         let failures = tallied.failures.entry(subject).or_default();
-        failures.insert(Failure { stamp: sighting.stamp, entry: sighting.entry });
+        // An entry counts once; told with two times, the earlier one holds.
+        let known = failures.iter().find(|known| known.entry == sighting.entry).copied();
+        let stamp = known.map_or(sighting.stamp, |known| known.stamp.min(sighting.stamp));
+        known.map(|known| failures.remove(&known));
+        failures.insert(Failure { stamp, entry: sighting.entry });
         while failures.len() > rules.maxretry as usize {
             failures.pop_first();
         }

@@ -118,6 +118,12 @@ impl<T> Table<T> {
         self.slots[self.find(key)?].value.as_ref()
     }
 
+    /// The value of `key`, to be put right.
+    pub(super) fn at_mut(&mut self, key: &Key) -> Option<&mut T> {
+        let at = self.find(key)?;
+        self.slots[at].value.as_mut()
+    }
+
     /// Takes `key` out.
     pub(super) fn take(&mut self, key: &Key) -> Option<T> {
         let at = self.find(key)?;

@@ -231,6 +231,18 @@ fn a_jails_end_and_a_new_allowance_lift_bans() {
     assert_eq!(warden.lift_unwanted(&BTreeSet::new(), at(31)).len(), 1);
 }
 
+#[test]
+fn what_one_of_many_jails_had_counted_in_a_flood_is_taken_up_whole() {
+    let mut warden = Warden::new();
+    warden.configure((0..50).map(|number| (name(&format!("jail{number}")), rules())));
+    let failure = |number| Failure { stamp: at(10), entry: EntryRef { seqnum_id: 1, seqnum: number } };
+    let windows =
+        (0..50_000u32).map(|number| (Subject::host(IpAddr::from(number.to_be_bytes())), vec![failure(number.into())]));
+    warden.fill(&name("jail7"), windows);
+    let figures = warden.figures("jail7").unwrap();
+    assert_eq!((figures.failing, figures.evicted), (50_000, 0));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     See { host: u8, wait: u64, back: u64 },
