@@ -9,7 +9,7 @@ mod resume;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ban::{Ban, Cause, End, JailName, Place};
-use super::jail::pause::Pauses;
+use super::jail::pause::{Pause, Pauses};
 use super::jail::tally::Tally;
 use super::jail::window::Failure;
 use super::jail::{Action, Rules, Sighting};
@@ -242,6 +242,11 @@ impl Warden {
         self.pauses.is_running(jail)
     }
 
+    /// All pauses that still matter.
+    pub fn pauses(&self) -> impl Iterator<Item = &Pause> {
+        self.pauses.iter()
+    }
+
     /// Forgets pauses that were over before `from`: no entry that old is read again.
     pub fn forget_pauses_before(&mut self, from: Stamp) {
         self.pauses.forget_before(from);
@@ -345,6 +350,11 @@ impl Warden {
     /// From when on `place` is counted, where that is not from the beginning: what the ledger keeps with a decision.
     pub fn counted_from(&self, place: &Place) -> Option<Stamp> {
         self.counted_from.get(place).copied()
+    }
+
+    /// From when on each place is counted that is not from the beginning, in order.
+    pub fn settled(&self) -> BTreeMap<Place, Stamp> {
+        self.counted_from.iter().map(|(place, stamp)| (place.clone(), *stamp)).collect()
     }
 
     /// Forgets failures and settlements too old to matter to anything read at `newest` or later.
