@@ -80,7 +80,7 @@ fn a_power_cut_leaves_whole_commits_and_every_command() {
         }
         // Before a sync most is at stake; elsewhere a cut now and then.
         let fates: &[Fate] = match call.name {
-            "fsync" | "fdatasync" => &[Fate::Lost, Fate::Kept, Fate::Torn, Fate::Torn],
+            "fsync" | "fdatasync" => &[Fate::Lost, Fate::Kept, Fate::Torn],
             "rename" | "unlink" => &[Fate::Lost, Fate::Kept],
             "pwrite64" | "write" | "ftruncate" if dice.below(24) == 0 => &[Fate::Torn],
             _ => &[],
@@ -103,7 +103,7 @@ fn a_power_cut_leaves_whole_commits_and_every_command() {
     }
     assert_eq!(answered, COMMITS / 9 * 9, "the whole run was traced");
     println!("{cuts} cuts, which ended at {} different commits", seen.len());
-    assert!(cuts > 150 && seen.len() > 50, "{cuts} cuts, {seen:?}");
+    assert!(cuts > 150 && seen.len() > 40, "{cuts} cuts, {seen:?}");
 }
 
 /// A directory whose syncs nobody has to wait for: the disk here is a model.
@@ -162,7 +162,7 @@ fn unhex(text: &str) -> Vec<u8> {
 enum Fate {
     Lost,
     Kept,
-    /// Every sector by itself is there or not.
+    /// The first few are there; of those behind, every sector by itself is or is not.
     Torn,
 }
 
@@ -230,8 +230,10 @@ impl File {
 
     fn after(&self, fate: Fate, dice: &mut Dice) -> Vec<u8> {
         let mut content = self.synced.clone();
-        for write in &self.pending {
+        let whole = dice.below(self.pending.len() + 1);
+        for (number, write) in self.pending.iter().enumerate() {
             match (fate, write) {
+                (Fate::Torn, write) if number < whole => File::write(&mut content, write),
                 (Fate::Lost, _) => {}
                 (Fate::Kept, write) => File::write(&mut content, write),
                 (Fate::Torn, Write::Length(_)) if dice.below(2) == 0 => {}
