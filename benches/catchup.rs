@@ -1,10 +1,15 @@
-//! What catching up costs: user and system time of a bare sd-journal loop in C, of our reader with next to no filter,
-//! and of the whole daemon, over the same journal of 200,000 entries of which 60,000 are sshd's. Least of five rounds.
+//! What catching up costs in user and system time: a bare sd-journal loop in C, our reader with next to no filter, the
+//! whole daemon, and fail2ban over the same journal of 200,000 entries of which 60,000 are sshd's; the same with 50
+//! jails; and what ten times more entries of others add. Least of five rounds, fail2ban's of one.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark is an edge")]
 
-#[expect(dead_code, reason = "it has a journald for the tests too")]
+#[allow(dead_code, reason = "it has a journald for the tests too")]
 #[path = "../tests/support/journal.rs"]
-mod support;
+mod journal;
+#[path = "support/past.rs"]
+mod past;
+#[path = "support/row.rs"]
+mod row;
 #[path = "support/sys.rs"]
 mod sys;
 
@@ -16,12 +21,12 @@ use std::time::Duration;
 use banish::engine::ban::JailName;
 use banish::engine::entry::{Entry, Field, Slot, Wanted};
 use banish::journal::{Examine, Handle, LIVENESS, News, Plan, Source, Start};
-use support::{Record, write};
+use row::row;
 
-const ENTRIES: u64 = 200_000;
-const FILES: u64 = 4;
+const SSHD: u64 = 60_000;
+const OTHERS: u64 = 140_000;
+const JAILS: u64 = 50;
 const ROUNDS: usize = 5;
-const FIRST: u64 = 1_700_000_000_000_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -30,126 +35,174 @@ fn main() {
     {
         return read(directory.into());
     }
-    if let Some(reason) = support::missing_writer() {
+    if let Some(reason) = journal::missing_writer() {
         return println!("skipped: {reason}");
     }
-    let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let journal = scratch.join("catchup-journal");
-    generate(&journal);
-    let bare = compile(&scratch);
-    let etc = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc");
+    let bench = Bench::new();
+    let journal = bench.journal("past", SSHD, OTHERS);
+    let fail2ban = bench.fail2ban();
+    bench.one_jail(&journal, fail2ban.as_deref());
+    bench.fifty_jails(&journal, fail2ban.as_deref());
+    bench.growth();
+    bench.text(fail2ban.as_deref());
+}
+
+struct Bench {
+    scratch: PathBuf,
+    bare: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let source = here("benches/bare.c");
+        let bare = scratch.join("bare");
+        let compiled = Command::new("cc").args(["-O2", "-o"]).arg(&bare).arg(source).arg("-lsystemd").status().unwrap();
+        assert!(compiled.success(), "cc needs libsystemd's headers");
+        Bench { scratch, bare }
+    }
+
+    fn journal(&self, name: &str, sshd: u64, others: u64) -> PathBuf {
+        let journal = self.scratch.join(format!("journal-{name}"));
+        past::generate(&journal, sshd, others);
+        journal
+    }
+
+    /// Where fail2ban is; says why not where it is not to be had.
+    fn fail2ban(&self) -> Option<PathBuf> {
+        let at = self.scratch.join("fail2ban");
+        let got = Command::new(here("benches/fail2ban")).arg("get").arg(&at).output().unwrap();
+        if !got.status.success() {
+            eprintln!("skipped: fail2ban beside us: {}", String::from_utf8_lossy(&got.stdout).trim());
+        }
+        got.status.success().then_some(at)
+    }
+
+    fn one_jail(&self, journal: &Path, fail2ban: Option<&Path>) {
+        let mut reader = Command::new(std::env::current_exe().unwrap());
+        reader.arg("reader").arg(journal);
+        let ssh = ["_SYSTEMD_UNIT=ssh.service".to_owned()];
+        let [bare, reader, ours] =
+            least([self.bare(journal, &ssh), reader, banishd(journal, &here("etc"))]).map(|took| took.as_secs_f64());
+        row("Catch-up, 200,000 entries, 60,000 of sshd: bare loop in C, s of CPU", format_args!("{bare:.3}"), "–");
+        row("… our reader alone, × the bare loop", format_args!("{:.2}", reader / bare), "–");
+        row("… banishd, s of CPU", format_args!("{ours:.3}"), "–");
+        row("… banishd, × the bare loop", format_args!("{:.2}", ours / bare), "≤ 2");
+        if let Some(usage) = fail2ban.and_then(|at| catch_up(at, journal, 1)) {
+            let took = usage.time.as_secs_f64();
+            row("… fail2ban, s of CPU", format_args!("{took:.1}"), "–");
+            row("… fail2ban, most memory resident, MB", usage.resident / 1024, "–");
+            row("… fail2ban, × banishd", format_args!("{:.0}", took / ours), "≥ 50");
+        }
+    }
+
+    /// sshd's and one for each other unit, and more that nobody writes to.
+    fn fifty_jails(&self, journal: &Path, fail2ban: Option<&Path>) {
+        let etc = self.scratch.join("fifty");
+        let _ = std::fs::remove_dir_all(&etc);
+        for folder in ["jail.d", "filter.d"] {
+            std::fs::create_dir_all(etc.join(folder)).unwrap();
+        }
+        for file in ["filter.d/sshd.toml", "jail.d/sshd.toml"] {
+            std::fs::copy(here("etc").join(file), etc.join(file)).unwrap();
+        }
+        let mut jails = String::new();
+        let mut matches = vec!["_SYSTEMD_UNIT=ssh.service".to_owned()];
+        for app in 1..JAILS {
+            let filter = format!(
+                "description = \"app\"\njournalmatch = [\"_SYSTEMD_UNIT=app{app}.service\"]\n\
+                 failregex = ['^login failed for <F-USER>.*</F-USER> from <ADDR>$']\n"
+            );
+            std::fs::write(etc.join(format!("filter.d/app{app}.toml")), filter).unwrap();
+            jails += &format!("[jail.app{app}]\nenabled = true\nfilter = \"app{app}\"\nport = [\"http\"]\n");
+            matches.push(format!("_SYSTEMD_UNIT=app{app}.service"));
+        }
+        std::fs::write(etc.join("jail.d/apps.toml"), jails).unwrap();
+        let took = least([self.bare(journal, &matches), banishd(journal, &etc)]);
+        let [bare, ours] = took.map(|took| took.as_secs_f64());
+        row("The same with 50 jails: bare loop with their matches, s of CPU", format_args!("{bare:.3}"), "–");
+        row("… banishd, s of CPU", format_args!("{ours:.3}"), "–");
+        row("… banishd, × the bare loop", format_args!("{:.2}", ours / bare), "≤ 2");
+        if let Some(usage) = fail2ban.and_then(|at| catch_up(at, journal, JAILS)) {
+            row("… fail2ban, s of CPU", format_args!("{:.1}", usage.time.as_secs_f64()), "–");
+        }
+    }
+
+    fn growth(&self) {
+        let few = self.journal("few", SSHD, OTHERS / 5);
+        let many = self.journal("many", SSHD, OTHERS * 2);
+        let ssh = ["_SYSTEMD_UNIT=ssh.service".to_owned()];
+        let both = |journal: &Path| [self.bare(journal, &ssh), banishd(journal, &here("etc"))];
+        let [[a, b], [c, d]] = [few, many].map(|journal| both(&journal));
+        let took = least([a, b, c, d]).map(|took| took.as_secs_f64());
+        let (bare, ours) = ((took[2] / took[0] - 1.0) * 100.0, (took[3] / took[1] - 1.0) * 100.0);
+        row("10 × more entries of others: the bare loop grows, %", format_args!("{bare:.0}"), "–");
+        row("… banishd grows, %", format_args!("{ours:.0}"), &format!("≤ {:.0}", bare.max(0.0) + 10.0));
+    }
+
+    /// fail2ban-regex over the same messages as text.
+    fn text(&self, fail2ban: Option<&Path>) {
+        let Some(fail2ban) = fail2ban else { return };
+        let file = self.scratch.join("messages");
+        let line = |number| format!("Nov 14 22:13:20 host sshd[{number}]: {}\n", past::message(number));
+        std::fs::write(&file, (0..SSHD).map(line).collect::<String>()).unwrap();
+        let mut regex = Command::new(here("benches/fail2ban"));
+        regex.arg("regex").arg(fail2ban).arg("--print-no-missed").arg("--print-no-ignored").arg(file).arg("sshd");
+        let took = run(&mut regex).map(|usage| usage.time.as_secs_f64() * 1e6 / SSHD as f64);
+        if let Some(took) = took {
+            row(
+                "Matching, fail2ban-regex over the same messages as text, µs a message",
+                format_args!("{took:.1}"),
+                "–",
+            );
+        }
+    }
+
+    fn bare(&self, journal: &Path, matches: &[String]) -> Command {
+        let mut command = Command::new(&self.bare);
+        command.arg(journal).args(matches);
+        command
+    }
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn banishd(journal: &Path, etc: &Path) -> Command {
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_banishd"));
-    daemon.args(["--dry-run", "--once", "--config"]).arg(etc).arg("--journal-directory").arg(&journal);
-    let mut reader = Command::new(std::env::current_exe().unwrap());
-    reader.arg("reader").arg(&journal);
-    let mut loops = Command::new(bare);
-    loops.arg(&journal);
-    let mut contenders =
-        [("bare loop in C", loops), ("our reader alone", reader), ("banishd --dry-run --once", daemon)];
-    let mut least = [Duration::MAX; 3];
-    // The first round warms the page cache for all.
+    daemon.args(["--dry-run", "--once", "--config"]).arg(etc).arg("--journal-directory").arg(journal);
+    daemon
+}
+
+fn catch_up(fail2ban: &Path, journal: &Path, jails: u64) -> Option<sys::Usage> {
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg(here("benches/fail2ban")).arg("catchup").arg(fail2ban).arg(journal).arg(jails.to_string());
+    let usage = run(&mut command);
+    if usage.is_none() {
+        eprintln!("skipped: fail2ban with {jails} jails does not run here");
+    }
+    usage
+}
+
+/// The least of each; in the first round, which does not count, they warm the page cache for each other.
+fn least<const N: usize>(mut contenders: [Command; N]) -> [Duration; N] {
+    let mut least = [Duration::MAX; N];
     for round in 0..=ROUNDS {
-        for ((name, command), least) in contenders.iter_mut().zip(&mut least) {
-            let took = run(name, command);
+        for (command, least) in contenders.iter_mut().zip(&mut least) {
+            let usage = run(command).unwrap_or_else(|| panic!("{command:?} fails"));
             if round > 0 {
-                *least = took.min(*least);
+                *least = usage.time.min(*least);
             }
         }
     }
-    for ((name, _), took) in contenders.iter().zip(least) {
-        println!("{name:26} {:7.3} s  {:5.2} ×", took.as_secs_f64(), took.as_secs_f64() / least[0].as_secs_f64());
-    }
+    least
 }
 
-fn run(name: &str, command: &mut Command) -> Duration {
-    let child = command.stdout(Stdio::null()).spawn().unwrap();
-    let (status, took) = sys::wait(child).unwrap();
-    assert!(status.success(), "{name}: {status}");
-    took
-}
-
-fn compile(scratch: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/bare.c");
-    let program = scratch.join("catchup-bare");
-    let compiled = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).arg("-lsystemd").status().unwrap();
-    assert!(compiled.success(), "cc needs libsystemd's headers");
-    program
-}
-
-/// Makes the journal unless an earlier run has.
-fn generate(directory: &Path) {
-    let done = directory.join("done");
-    if done.exists() {
-        return;
-    }
-    std::fs::create_dir_all(directory).unwrap();
-    for file in 0..FILES {
-        let path = directory.join(format!("system@{file}.journal"));
-        let _ = std::fs::remove_file(&path);
-        write(&path, (file * ENTRIES / FILES..(file + 1) * ENTRIES / FILES).map(record));
-    }
-    std::fs::write(done, "").unwrap();
-}
-
-/// An entry as journald stores one: 25 fields, ever the same or ever different like the real ones.
-fn record(number: u64) -> Record {
-    let stamp = FIRST + number * 250_000;
-    let of_sshd = number % 10 < 3;
-    let (unit, name, message) = if of_sshd {
-        ("ssh.service".to_string(), "sshd".to_string(), sshd_message(number / 10 * 3 + number % 10))
-    } else {
-        let service = number % 37;
-        let message = format!("request {number} of client {} took {} ms", number % 911, number * 7 % 1000);
-        (format!("app{service}.service"), format!("app{service}"), message)
-    };
-    let pid = (1000 + number / 4 % 60_000).to_string();
-    let at = (number / 4).to_string();
-    let fields = [
-        ("PRIORITY", "6"),
-        ("SYSLOG_FACILITY", "10"),
-        ("SYSLOG_IDENTIFIER", &name),
-        ("SYSLOG_PID", &pid),
-        ("SYSLOG_TIMESTAMP", &format!("Nov 14 {at} ")),
-        ("_TRANSPORT", "syslog"),
-        ("_PID", &pid),
-        ("_UID", "0"),
-        ("_GID", "0"),
-        ("_COMM", &name),
-        ("_EXE", &format!("/usr/sbin/{name}")),
-        ("_CMDLINE", &format!("{name}: [priv]")),
-        ("_CAP_EFFECTIVE", "1ffffffffff"),
-        ("_SELINUX_CONTEXT", "unconfined\n"),
-        ("_SYSTEMD_CGROUP", &format!("/system.slice/{unit}")),
-        ("_SYSTEMD_UNIT", &unit),
-        ("_SYSTEMD_SLICE", "system.slice"),
-        ("_SYSTEMD_INVOCATION_ID", "fbf038e3924846c0ab1ccdbd30ee39ff"),
-        ("_MACHINE_ID", "b8b637941ad84d3d82a8eef40eeabdd7"),
-        ("_HOSTNAME", "host"),
-        ("_RUNTIME_SCOPE", "system"),
-        ("_SOURCE_REALTIME_TIMESTAMP", &(stamp - 120).to_string()),
-        ("SYSLOG_RAW", &format!("<86>Nov 14 {at} {name}[{pid}]: {message}")),
-        ("MESSAGE", &message),
-    ];
-    fields.into_iter().fold(Record::at(stamp), |record, (name, value)| record.with(name, value))
-}
-
-/// What a server in the Internet writes: mostly failures, of many hosts.
-fn sshd_message(number: u64) -> String {
-    let host = number * 7919 % 3000;
-    let address = format!("198.18.{}.{}", host / 250, host % 250 + 1);
-    let port = 30_000 + number % 30_000;
-    match number % 10 {
-        0 => format!("Invalid user admin{} from {address} port {port}", number % 50),
-        1..=3 => format!("Failed password for root from {address} port {port} ssh2"),
-        4 => format!("Failed password for invalid user admin{} from {address} port {port} ssh2", number % 50),
-        5 => format!(
-            "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={address}  user=root"
-        ),
-        6 => format!("Connection closed by authenticating user root {address} port {port} [preauth]"),
-        7 => format!("Received disconnect from {address} port {port}:11: Bye Bye [preauth]"),
-        8 => format!("Disconnected from authenticating user root {address} port {port} [preauth]"),
-        _ => format!("Accepted publickey for deploy from {address} port {port} ssh2: ED25519 SHA256:Zm9vYmFyYmF6cXV4"),
-    }
+fn run(command: &mut Command) -> Option<sys::Usage> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().ok()?;
+    let (status, usage) = sys::wait(child).unwrap();
+    status.success().then_some(usage)
 }
 
 fn read(directory: PathBuf) {
@@ -164,7 +217,7 @@ fn read(directory: PathBuf) {
         }
     }
     println!("{entries} entries, {sightings} sightings");
-    assert_eq!(entries, ENTRIES * 3 / 10);
+    assert_eq!(entries, SSHD);
 }
 
 /// Looks at what a filter looks at, and matches almost for nothing.

@@ -212,6 +212,34 @@ fn what_was_counted_before_a_stop_counts_on_after_it_and_never_twice() {
 }
 
 #[test]
+fn what_was_counted_is_kept_beyond_what_a_start_reads_again() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        std::fs::write(world.path("etc/banish.toml"), "replay-max = \"1m\"\n").unwrap();
+        world.jail("maxretry = 3\nfindtime = \"1d\"\nbantime = \"1h\"\nport = [\"ssh\"]");
+        let banned = |host: &str| elements("sshd4_32").iter().any(|one| one == host);
+        // Whoever fails three times now is banned behind all that was logged before.
+        let fence = |host: &str| {
+            world.log(failures(host, 3, now() - 3 * SECOND));
+            until("a fence", || banned(host));
+        };
+        world.log(failures("192.0.2.10", 2, now() - 7200 * SECOND));
+        let running = Running::start(&world);
+        until("a table", || nft("list tables").contains("banish"));
+        fence("192.0.2.90");
+        running.stop();
+        let mut killed = Running::start(&world);
+        fence("192.0.2.91");
+        killed.signal("-KILL");
+        killed.0.wait().unwrap();
+        let running = Running::start(&world);
+        world.log(failures("192.0.2.10", 1, now()));
+        until("the third failure within a day", || banned("192.0.2.10"));
+        running.stop();
+    });
+}
+
+#[test]
 fn bans_outlive_the_daemon_and_come_back_after_the_kernel_forgot_them() {
     in_space(|| {
         let Some(world) = World::new() else { return };

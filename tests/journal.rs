@@ -15,7 +15,8 @@ use banish::engine::ban::JailName;
 use banish::engine::entry::{Cursor, Entry, Field, Slot, Wanted};
 use banish::engine::time::Stamp;
 use banish::journal::{
-    Examine, Handle, Harvest, JournalError, News, Phase, Plan, Reason, Source, Start, Suppressed, read_between,
+    Examine, FeedFrom, Handle, Harvest, JournalError, News, Phase, Plan, Reason, Source, Start, Suppressed,
+    read_between,
 };
 use support::{Journald, Record, write};
 use systemd::journal::OpenDirectoryOptions;
@@ -211,12 +212,12 @@ fn after_a_checkpoint_exactly_the_rest_comes() {
     write_hundred(folder.path());
     for number in [0, 1, 50, 98] {
         let checkpoint = cursor_of(folder.path(), number);
-        let start = Start::Resume { checkpoint, feed_from: Stamp::NEVER };
+        let start = Start::Resume { checkpoint, feed: FeedFrom::Stamp(Stamp::NEVER) };
         let heard = read(plan(folder.path(), start), Failures::of(&["attack"]));
         assert_eq!((heard.fed, heard.live), (vec![], numbers(number + 1..100)));
         assert_eq!(heard.events, ["fed", "caughtup", "end"]);
     }
-    let start = Start::Resume { checkpoint: cursor_of(folder.path(), 99), feed_from: Stamp::NEVER };
+    let start = Start::Resume { checkpoint: cursor_of(folder.path(), 99), feed: FeedFrom::Stamp(Stamp::NEVER) };
     assert_eq!(read(plan(folder.path(), start), Failures::of(&["attack"])).entries, 0);
 }
 
@@ -225,7 +226,7 @@ fn a_checkpoint_need_not_be_selected() {
     let Some(folder) = folder() else { return };
     write_hundred(folder.path());
     let checkpoint = cursor_of(folder.path(), 40);
-    let start = Start::Resume { checkpoint, feed_from: stamp_of(30) };
+    let start = Start::Resume { checkpoint, feed: FeedFrom::Stamp(stamp_of(30)) };
     let heard = read(plan(folder.path(), start), Failures::of(&["other"]));
     let even = |from: u32, to: u32| (from..to).filter(|number| number % 2 == 0).collect::<Vec<_>>();
     assert_eq!((heard.fed, heard.live), (even(30, 41), even(41, 100)));
@@ -236,7 +237,7 @@ fn a_checkpoint_need_not_be_selected() {
 fn what_was_decided_on_is_fed_and_the_rest_is_live() {
     let Some(folder) = folder() else { return };
     write_hundred(folder.path());
-    let start = Start::Resume { checkpoint: cursor_of(folder.path(), 60), feed_from: stamp_of(20) };
+    let start = Start::Resume { checkpoint: cursor_of(folder.path(), 60), feed: FeedFrom::Stamp(stamp_of(20)) };
     let heard = read(plan(folder.path(), start), Failures::of(&["attack"]));
     assert_eq!((heard.fed, heard.live), (numbers(20..61), numbers(61..100)));
     assert_eq!(heard.events, ["fed", "caughtup", "end"]);
@@ -295,7 +296,7 @@ fn many_files_are_one_journal() {
     }
     let heard = read(plan(folder.path(), Start::Head), Failures::of(&["attack"]));
     assert_eq!(heard.live, numbers(0..100));
-    let start = Start::Resume { checkpoint: cursor_of(folder.path(), 59), feed_from: stamp_of(10) };
+    let start = Start::Resume { checkpoint: cursor_of(folder.path(), 59), feed: FeedFrom::Stamp(stamp_of(10)) };
     let heard = read(plan(folder.path(), start), Failures::of(&["attack"]));
     assert_eq!((heard.fed, heard.live), (numbers(10..60), numbers(60..100)));
     let pattern = Source::Files(vec![folder.path().join("system@[123].journal")]);
@@ -313,7 +314,7 @@ fn where_the_checkpoint_is_gone_the_gap_is_told_and_nothing_left_is_lost() {
     for file in ["0.journal", "1.journal"] {
         std::fs::remove_file(folder.path().join(file)).unwrap();
     }
-    let start = Start::Resume { checkpoint, feed_from: Stamp::EPOCH };
+    let start = Start::Resume { checkpoint, feed: FeedFrom::Stamp(Stamp::EPOCH) };
     let heard = read(plan(folder.path(), start), Failures::of(&["attack"]));
     assert_eq!((heard.fed, heard.live), (vec![], numbers(40..60)));
     assert_eq!(heard.events, ["gap Some(35)", "fed", "caughtup", "end"]);
@@ -325,7 +326,7 @@ fn a_checkpoint_of_another_journal_s_future_is_a_gap_and_not_silence() {
     write_hundred(folder.path());
     let foreign = "s=1;i=7;b=2;m=3;t=fffffffffffff;x=4".parse().unwrap();
     let (out, mut news) = channel(4);
-    let start = Start::Resume { checkpoint: foreign, feed_from: stamp_of(95) };
+    let start = Start::Resume { checkpoint: foreign, feed: FeedFrom::Stamp(stamp_of(95)) };
     let following = Plan { once: false, ..plan(folder.path(), start) };
     let _reader = Handle::spawn(following, Box::new(Failures::of(&["attack"])), out).unwrap();
     let mut heard = Heard::default();
@@ -393,9 +394,16 @@ fn a_part_is_read_up_to_and_including_its_last_entry() {
     let source = Source::Directory(folder.path().into());
     let until = cursor_of(folder.path(), 30);
     let mut got = Vec::new();
-    let entries = read_between(&source, stamp_of(10), Some(&until), &mut Failures::of(&["attack"]), &mut |sighting| {
-        got.push(sighting.stamp);
-    });
+    let entries = read_between(
+        &source,
+        stamp_of(10),
+        Some(&until),
+        &mut Failures::of(&["attack"]),
+        &mut |sighting| {
+            got.push(sighting.stamp);
+        },
+        &|| true,
+    );
     assert_eq!(entries.unwrap(), 21);
     assert_eq!(got, (10..31).map(stamp_of).collect::<Vec<_>>());
 }

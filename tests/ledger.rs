@@ -11,16 +11,21 @@ mod disk;
 mod kill;
 #[path = "ledger/model.rs"]
 mod model;
+#[path = "ledger/power.rs"]
+mod power;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use banish::engine::ban::{Ban, Cause, End, JailName, Place};
 use banish::engine::entry::{Cursor, EntryRef};
+use banish::engine::jail::pause::Pause;
 use banish::engine::jail::window::Failure;
+use banish::engine::snapshot::{WindowsWriter, decode_windows};
 use banish::engine::time::Stamp;
+use banish::engine::warden::Counts;
 use banish::ledger::{
-    Change, Checkpoint, Durability, Key, Ledger, LedgerError, Moment, Pause, Snapshot, Store, Transaction,
-    decode_windows, encode_windows,
+    Attempt, Change, Checkpoint, Durability, Key, Ledger, LedgerError, Moment, Sessions, Snapshot, Store, Transaction,
 };
 use model::{Model, sorted};
 use proptest::prelude::*;
@@ -130,10 +135,20 @@ fn any_change(bans: Vec<Ban>) -> impl Strategy<Value = Change> {
         1 => (any_jail(), 0u64..9, any_stamp())
             .prop_map(|(jail, since, until)| Change::Paused(Pause { jail, since: at(since), until })),
         1 => (any_jail(), 0u64..9, 0u64..60)
-            .prop_map(|(jail, since, when)| Change::Resumed { jail, since: at(since), when: at(when) }),
-        1 => (any_jail(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(jail, config, state)| {
-            Change::Snapshot(Snapshot { jail, cursor: checkpoint(config).cursor, config, state })
+            .prop_map(|(jail, since, until)| Change::Resumed(Pause { jail, since: at(since), until: at(until) })),
+        1 => (any_jail(), 0u64..9, any::<u32>()).prop_map(|(jail, number, bits)| {
+            Change::Attempted(Attempt { number, jail, address: [10, 0, 0, bits as u8].into(), stamp: at(number), uid: bits })
         }),
+        1 => (any_jail(), any::<u64>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(
+            |(jail, config, maxretry, bytes)| {
+                let findtime = Duration::from_micros(maxretry.into());
+                let counts = Counts { jail, maxretry, findtime, windows: bytes.clone() };
+                let source = if config % 2 == 0 { "local" } else { "web" };
+                let sessions = Sessions { source: source.into(), cursor: checkpoint(config).cursor, open: bytes };
+                let attempts_from = at(config % 9);
+                Change::Snapshot(Snapshot { counts: vec![(counts, config)], sessions: vec![sessions], attempts_from })
+            }
+        ),
     ]
 }
 
@@ -155,7 +170,7 @@ fn is_early(change: &Change, later: &[Change]) -> bool {
         (Change::Ended { key, .. } | Change::Announced(key, Moment::Begun), Change::Begun(ban)) => *key == Key::of(ban),
         (Change::Announced(key, Moment::Ended), Change::Begun(ban)) => *key.place() == ban.place,
         (Change::Announced(told, Moment::Ended), Change::Ended { key, .. }) => told == key,
-        (Change::Resumed { jail, since, .. }, Change::Paused(pause)) => (jail, since) == (&pause.jail, &pause.since),
+        (Change::Resumed(ended), Change::Paused(pause)) => (&ended.jail, ended.since) == (&pause.jail, pause.since),
         _ => false,
     })
 }
@@ -243,18 +258,18 @@ fn windows_survive_in_a_snapshot() {
     let (mut store, _) = Store::open(dir.path(), at(0)).unwrap();
     let failures = [1, 2].map(|seqnum| Failure { stamp: at(seqnum), entry: EntryRef { seqnum_id: 1, seqnum } });
     let subject = place("sshd", "192.0.2.1").subject;
-    let snapshot = Snapshot {
-        jail: JailName::manual(),
-        cursor: checkpoint(2).cursor,
-        config: u64::MAX,
-        state: encode_windows([(subject, &failures[..])]),
-    };
+    let mut windows = WindowsWriter::default();
+    windows.add(subject, &failures);
+    let counts =
+        Counts { jail: JailName::manual(), maxretry: 5, findtime: Duration::from_secs(60), windows: windows.finish() };
+    let sessions = Sessions { source: "local".into(), cursor: checkpoint(2).cursor, open: vec![1, 2] };
+    let snapshot = Snapshot { counts: vec![(counts, u64::MAX)], sessions: vec![sessions], attempts_from: Stamp::EPOCH };
     let transaction = Transaction { checkpoints: vec![], changes: vec![Change::Snapshot(snapshot.clone())] };
     store.commit(&transaction, Durability::Entries).unwrap();
     drop(store);
     let (_, restored) = Store::open(dir.path(), at(0)).unwrap();
-    assert_eq!(decode_windows(&restored.snapshots[0].state), Ok(vec![(subject, failures.to_vec())]));
-    assert_eq!(restored.snapshots, [snapshot]);
+    assert_eq!(decode_windows(&restored.snapshot.counts[0].0.windows), Ok(vec![(subject, failures.to_vec())]));
+    assert_eq!(restored.snapshot, snapshot);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use zbus::message::Header;
-use zbus::{Connection, fdo, interface};
+use zbus::{Connection, Variant, fdo, interface};
 
 use super::desk::{Desk, Plea};
+use super::objects::Properties;
 use super::refusal::Refusal;
 use super::request::JailView;
 use crate::engine::ban::JailName;
 use crate::engine::time::Length;
 
 /// The properties whose changes are told.
-pub const TOLD: [&str; 10] = [
+pub const TOLD: [&str; 11] = [
     "Filter",
     "Mode",
     "JournalMatch",
@@ -21,6 +22,7 @@ pub const TOLD: [&str; 10] = [
     "BanTimeUSec",
     "Ports",
     "Enabled",
+    "Paused",
     "CurrentlyBanned",
     "BansTotal",
 ];
@@ -36,6 +38,32 @@ impl Jail {
     /// The object of the jail `name`.
     pub fn new(desk: Arc<Desk>, name: JailName) -> Jail {
         Jail { desk, name }
+    }
+
+    /// What the properties of the object of `view` are, without asking the object for one after the other.
+    ///
+    /// # Errors
+    /// Where one of them cannot be a variant.
+    pub fn properties(view: &JailView) -> zbus::Result<Properties> {
+        let all: [(&str, Variant<'_>); 16] = [
+            ("Name", view.name.as_str().into()),
+            ("Filter", view.filter.as_str().into()),
+            ("Mode", view.mode.as_str().into()),
+            ("JournalMatch", view.journal_match.clone().into()),
+            ("MaxRetry", view.max_retry.into()),
+            ("FindTimeUSec", Length::For(view.find_time).usec().into()),
+            ("BanTimeUSec", view.ban_time.usec().into()),
+            ("Ports", view.ports.clone().into()),
+            ("Enabled", view.enabled.into()),
+            ("Paused", view.paused.into()),
+            ("CurrentlyFailing", view.currently_failing.into()),
+            ("FailuresTotal", view.failures_total.into()),
+            ("CurrentlyBanned", view.currently_banned.into()),
+            ("BansTotal", view.bans_total.into()),
+            ("LastFailureUSec", view.last_failure.usec().into()),
+            ("PacketsDropped", view.packets_dropped.into()),
+        ];
+        all.into_iter().map(|(name, value)| Ok((name.to_owned(), value.try_into()?))).collect()
     }
 
     async fn show<T>(&self, part: impl FnOnce(&JailView) -> T) -> fdo::Result<T> {
@@ -69,6 +97,33 @@ impl Jail {
         #[zbus(header)] call: Header<'_>,
     ) -> Result<u32, Refusal> {
         self.desk.unban(connection, &call, subject, Some(self.name.clone())).await
+    }
+
+    #[zbus(out_args("result"))]
+    async fn attempt(
+        &self,
+        address: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<String, Refusal> {
+        self.desk.attempt(connection, &call, &self.name, address).await
+    }
+
+    async fn pause(
+        &self,
+        duration_usec: u64,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Refusal> {
+        self.desk.pause(connection, &call, &self.name, duration_usec).await
+    }
+
+    async fn resume(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Refusal> {
+        self.desk.resume(connection, &call, &self.name).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -114,6 +169,11 @@ impl Jail {
     #[zbus(property)]
     async fn enabled(&self) -> fdo::Result<bool> {
         self.show(|view| view.enabled).await
+    }
+
+    #[zbus(property)]
+    async fn paused(&self) -> fdo::Result<bool> {
+        self.show(|view| view.paused).await
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -81,6 +81,16 @@ impl Manager {
         Ok(lifted)
     }
 
+    #[zbus(out_args("count"))]
+    async fn forget(
+        &self,
+        subject: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<u32, Refusal> {
+        self.desk.forget(connection, &call, subject).await
+    }
+
     #[zbus(out_args("bans"))]
     async fn list_bans(
         &self,

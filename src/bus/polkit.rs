@@ -24,8 +24,10 @@ pub enum Right {
     Ban,
     /// Lift bans.
     Unban,
-    /// Reload the configuration.
+    /// Reload the configuration, pause and resume jails.
     Manage,
+    /// Tell of failed logins.
+    Attempt,
 }
 
 impl Right {
@@ -36,6 +38,7 @@ impl Right {
             Right::Ban => "org.banish1.ban",
             Right::Unban => "org.banish1.unban",
             Right::Manage => "org.banish1.manage",
+            Right::Attempt => "org.banish1.attempt",
         }
     }
 }

@@ -61,6 +61,10 @@ pub trait Manager {
     #[zbus(allow_interactive_auth)]
     fn unban_all(&self, jail: &str) -> Result<u32, Refusal>;
 
+    /// Forgets the counted failures of `subject` in all jails; in how many places there were any.
+    #[zbus(allow_interactive_auth)]
+    fn forget(&self, subject: &str) -> Result<u32, Refusal>;
+
     /// The bans of `jail` (empty: of all) behind `after` (empty: from the start; else [`ListedBan::position`]), at most
     /// `limit` (0: as many as the daemon gives at once). An empty page is the end.
     #[zbus(allow_interactive_auth)]
@@ -140,6 +144,18 @@ pub trait Jail {
     #[zbus(allow_interactive_auth)]
     fn unban(&self, subject: &str) -> Result<u32, Refusal>;
 
+    /// Tells of a failed login of `address`. Answers `counted`, or the ban's state where it is banned now.
+    #[zbus(allow_interactive_auth)]
+    fn attempt(&self, address: &str) -> Result<String, Refusal>;
+
+    /// Counts nothing for `duration_usec`; for 0 or `u64::MAX` until resumed.
+    #[zbus(allow_interactive_auth)]
+    fn pause(&self, duration_usec: u64) -> Result<(), Refusal>;
+
+    /// Counts again.
+    #[zbus(allow_interactive_auth)]
+    fn resume(&self) -> Result<(), Refusal>;
+
     /// Its name.
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> zbus::Result<String>;
@@ -175,6 +191,10 @@ pub trait Jail {
     /// Does it decide?
     #[zbus(property)]
     fn enabled(&self) -> zbus::Result<bool>;
+
+    /// Does it count nothing at present?
+    #[zbus(property)]
+    fn paused(&self) -> zbus::Result<bool>;
 
     /// Subjects with failures in the window.
     #[zbus(property(emits_changed_signal = "false"))]

@@ -1,5 +1,6 @@
 //! What the bus asks of the deciding loop: every request is already parsed and authorised, and carries its own way back.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -47,6 +48,46 @@ pub enum Request {
         /// How many were lifted; none is no error.
         answer: Answer<Result<u32, Refusal>>,
     },
+    /// Forget what was counted of one subject, in all jails.
+    Forget {
+        /// Whose failures.
+        subject: Subject,
+        /// Who asks.
+        uid: u32,
+        /// In how many jails and prefixes there were any; none is no error.
+        answer: Answer<Result<u32, Refusal>>,
+    },
+    /// Let a jail count nothing.
+    Pause {
+        /// Which.
+        jail: JailName,
+        /// For so long; `None` until it is resumed.
+        length: Option<Duration>,
+        /// Who asks.
+        uid: u32,
+        /// Done, or `NoSuchJail`.
+        answer: Answer<Result<(), Refusal>>,
+    },
+    /// Let a jail count again. One that is not paused is no error.
+    Resume {
+        /// Which.
+        jail: JailName,
+        /// Who asks.
+        uid: u32,
+        /// Done, or `NoSuchJail`.
+        answer: Answer<Result<(), Refusal>>,
+    },
+    /// Count a failed login that a program tells of.
+    Attempt {
+        /// In this jail.
+        jail: JailName,
+        /// Of this address; IPv4-mapped IPv6 is IPv4 here.
+        address: IpAddr,
+        /// Who asks.
+        uid: u32,
+        /// What came of it; `Ignored` for an allowed address, `NoSuchJail`.
+        answer: Answer<Result<Attempted, Refusal>>,
+    },
     /// One page of the bans in force.
     ListBans {
         /// Which.
@@ -76,6 +117,25 @@ pub enum Request {
         /// The findings, worst first; empty when all is well.
         answer: Answer<Vec<Problem>>,
     },
+}
+
+/// What came of a failed login that a program told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempted {
+    /// It is counted, and so far that is all.
+    Counted,
+    /// Its address is banned now, and so far the ban has got.
+    Banned(State),
+}
+
+impl Attempted {
+    /// The word for it on the bus: `counted`, or the state's.
+    pub fn word(self) -> &'static str {
+        match self {
+            Attempted::Counted => "counted",
+            Attempted::Banned(state) => state.word(),
+        }
+    }
 }
 
 /// Which rows of the list of bans.
@@ -182,6 +242,8 @@ pub struct JailView {
     pub ports: Vec<String>,
     /// Does it decide?
     pub enabled: bool,
+    /// Does it count nothing at present?
+    pub paused: bool,
     /// Subjects with failures in the window.
     pub currently_failing: u32,
     /// Failures counted.

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::common::{Common, General, kept, refuse_words};
 use super::filters::Filters;
+use super::journals::Journals;
 use super::merged::{Item, Merged, Table, excerpt};
 use super::port::Services;
 use super::problem::{Problem, Severity};
@@ -16,10 +17,10 @@ use crate::engine::jail::allow::AllowList;
 use crate::engine::jail::scope::{Ports, Protocol, Scope};
 
 /// The keys of a jail that `[default]` has not.
-const OWN_KEYS: [&str; 4] = ["filter", "mode", "port", "journalmatch"];
+const OWN_KEYS: [&str; 5] = ["filter", "mode", "port", "journalmatch", "source"];
 
 /// What may stand outside of all jails.
-const TOP_KEYS: [&str; 5] = ["default", "firewall", "jail", "history", "replay-max"];
+const TOP_KEYS: [&str; 6] = ["default", "firewall", "source", "jail", "history", "replay-max"];
 
 /// Settings, and the names of the jails that are not among them because something is wrong with them.
 pub(super) struct Read {
@@ -37,6 +38,7 @@ pub(super) fn read<'a>(
 ) -> Read {
     let mut general = General::default();
     let mut jails = None;
+    let mut journals = Journals::default();
     for item in merged.root().table().map(|table| table.items().collect::<Vec<_>>()).unwrap_or_default() {
         match item.name() {
             "default" => {
@@ -47,6 +49,7 @@ pub(super) fn read<'a>(
                     general.set_firewall(item, problems)
                 });
             }
+            "source" => journals = Journals::read(&item, problems),
             "jail" => jails = kept(item.table(), problems),
             _ if general.set_top(&item, problems) => {}
             name => problems.push(item.key_error(about_unknown(name, &TOP_KEYS, SETTINGS))),
@@ -55,7 +58,7 @@ pub(super) fn read<'a>(
     let mut read = Vec::new();
     if let Some(table) = jails {
         doubtful.extend(refuse_doubles(&table, problems));
-        let reader = Reader { general: &general, services };
+        let reader = Reader { general: &general, journals: &journals, services };
         for item in table.items() {
             let before = problems.len();
             let jail = reader.jail(&item, filters, problems);
@@ -73,6 +76,7 @@ pub(super) fn read<'a>(
     let allow = default.ignoreip.into_iter().collect();
     let settings = Settings {
         jails: read,
+        sources: journals.sources,
         firewall,
         history,
         replay_max,
@@ -123,6 +127,7 @@ fn refuse_doubles(table: &Table<'_>, problems: &mut Vec<Problem>) -> Vec<String>
 
 struct Reader<'a> {
     general: &'a General,
+    journals: &'a Journals,
     services: &'a Services,
 }
 
@@ -139,6 +144,7 @@ impl Reader<'_> {
         }
         let scope = self.scope(&table, &common.protocols, problems);
         let used = filters.of_jail(&table, problems);
+        let sources = self.journals.of_jail(&table, problems);
         let (name, scope, used) = (name?, scope?, used?);
         let rules = Rules {
             maxretry: common.maxretry,
@@ -156,6 +162,7 @@ impl Reader<'_> {
             filter_name: used.name,
             mode: used.mode,
             journalmatch: used.definition.journalmatch.clone(),
+            sources,
             definition: used.definition,
             filter: used.filter,
             allow_extra: AllowList::from_iter(common.ignoreip),

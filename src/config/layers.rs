@@ -44,6 +44,8 @@ impl Layout {
 pub(super) struct Files {
     /// Settings in the order in which they are merged: layer by layer, in each `banish.toml`, `banish.toml.d/*`, `jail.d/*`.
     pub(super) settings: Vec<PathBuf>,
+    /// There may be settings besides: something that is there could not be read.
+    pub(super) hidden: bool,
     /// Filters, by their files' names without `.toml`.
     pub(super) filters: BTreeMap<String, PathBuf>,
 }
@@ -59,11 +61,24 @@ pub(super) fn files(layout: &Layout, problems: &mut Vec<Problem>) -> Files {
     }
     let mut found = Files::default();
     let mut settings: Vec<(usize, usize, PathBuf)> = Vec::new();
-    let main = directories.iter().map(|directory| directory.join("banish.toml")).enumerate();
-    let main = main.rev().find(|(_, path)| path.symlink_metadata().is_ok());
-    settings.extend(main.map(|(layer, path)| (layer, 0, path)));
+    for (layer, path) in directories.iter().map(|directory| directory.join("banish.toml")).enumerate().rev() {
+        match path.symlink_metadata() {
+            Ok(_) => {
+                settings.push((layer, 0, path));
+                break;
+            }
+            Err(error) if is_absence(&error) => {}
+            Err(error) => {
+                problems.push(refusal(&path, &error));
+                found.hidden = true;
+                break;
+            }
+        }
+    }
     for (group, below) in [(1, "banish.toml.d"), (2, "jail.d")] {
+        let before = problems.len();
         let named = by_name(&directories, below, problems).into_values();
+        found.hidden |= problems.len() > before;
         settings.extend(named.map(|(layer, path)| (layer, group, path)));
     }
     // Whatever the names: an administrator's file goes before the distribution's.
@@ -91,7 +106,7 @@ fn by_name(directories: &[PathBuf], below: &str, problems: &mut Vec<Problem>) ->
             Ok(names) => {
                 named.extend(names.into_iter().map(|name| (name.clone(), (layer, directory.join(name)))));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_absence(&error) => {}
             Err(error) => problems.push(refusal(&directory, &error)),
         }
     }
@@ -116,20 +131,34 @@ fn is_masked(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.file_type().is_char_device() && found.rdev() == libc::makedev(1, 3))
 }
 
+/// Why there is no text of a file.
+pub(super) struct Unread {
+    pub(super) problem: Problem,
+    /// Something stands in it all the same.
+    pub(super) hidden: bool,
+}
+
 /// Reads a whole text file: a regular one of at most [`FILE_LIMIT`] bytes of UTF-8, never waiting for what is none.
-pub(super) fn text(path: &Path) -> Result<String, Problem> {
-    bytes(path).map_err(|error| refusal(path, &error)).and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|error| {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            Problem::about_file(place_after(path, good), "no UTF-8 text")
-        })
+pub(super) fn text(path: &Path) -> Result<String, Unread> {
+    let bytes = bytes(path).map_err(|error| {
+        let hidden = !is_absence(&error) && error.kind() != io::ErrorKind::InvalidInput;
+        Unread { problem: refusal(path, &error), hidden }
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        Unread { problem: Problem::about_file(place_after(path, good), "no UTF-8 text"), hidden: true }
     })
+}
+
+/// Is nothing there?
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let regular = |found: Metadata| match found.is_file() {
         true => Ok(()),
-        false => Err(io::Error::other("no regular file")),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "no regular file")),
     };
     // Opening a device may do things and opening a fifo waits: look first, and look again at what was opened.
     regular(path.metadata()?)?;

@@ -4,6 +4,7 @@ mod common;
 mod filters;
 mod fragment;
 mod jails;
+mod journals;
 mod layers;
 pub mod length;
 mod merged;
@@ -19,14 +20,15 @@ use std::path::{Path, PathBuf};
 
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
-pub use settings::{FirewallSettings, Jail, Replies, Settings, Traffic};
+pub use settings::{FirewallSettings, Jail, Location, Replies, Settings, Source, SourceName, Traffic};
 pub use single::{LoadedFilter, load_filter, load_filter_file};
 
 use figment::Figment;
 
-use common::BuiltIn;
+use common::{BuiltIn, kept};
 use filters::Filters;
 use fragment::{Fragment, Step};
+use layers::Unread;
 use merged::Merged;
 use port::Services;
 
@@ -75,9 +77,14 @@ pub fn load(layout: &Layout) -> Loaded {
     let files = layers::files(layout, &mut problems);
 
     let mut doubtful = BTreeSet::new();
+    let mut hidden = files.hidden;
     let mut fragments = Vec::new();
     for path in &files.settings {
-        match fragment(path, &mut problems) {
+        let read = read_fragment(path, &mut problems).map_err(|unread| {
+            hidden |= unread.hidden;
+            unread.problem
+        });
+        match kept(read, &mut problems) {
             Some((fragment, true)) => fragments.push(fragment),
             Some((fragment, false)) => {
                 doubtful.extend(fragment.keys(&[Step::Key("jail".into())]).map(str::to_owned));
@@ -101,6 +108,18 @@ pub fn load(layout: &Layout) -> Loaded {
     let services = layers::text(Path::new("/etc/services")).unwrap_or_default();
     let read = jails::read(&merged, &mut filters, &Services::read(&services), doubtful, &mut problems);
     filters.compile_rest(&mut problems);
+    let jails::Read { mut settings, mut left_out } = read;
+    if hidden && !settings.jails.is_empty() {
+        // To ban somebody whom nobody was to ban is worse than to ban nobody new.
+        left_out.extend(settings.jails.drain(..).map(|jail| jail.name.to_string()));
+        problems.push(Problem {
+            severity: Severity::Error,
+            place: None,
+            key: String::new(),
+            jail: None,
+            text: "no jail runs while settings cannot be read: they may say whom to leave alone".into(),
+        });
+    }
 
     let trees = std::iter::once(&merged).chain(trees.values().flatten());
     let values = trees.flat_map(|tree| tree.root().leaves()).map(|item| Given {
@@ -109,19 +128,23 @@ pub fn load(layout: &Layout) -> Loaded {
         origin: item.place(),
     });
     Loaded {
-        settings: read.settings,
+        settings,
         values: values.collect(),
         problems: problem::sorted(problems),
-        left_out: read.left_out.into_iter().collect(),
+        left_out: left_out.into_iter().collect(),
         files: files.settings.into_iter().chain(files.filters.into_values()).collect(),
     }
 }
 
 /// The fragment of a file, and whether it is whole; `None` where the file cannot be read at all.
 fn fragment(path: &Path, problems: &mut Vec<Problem>) -> Option<(Fragment, bool)> {
-    let text = layers::text(path).map_err(|problem| problems.push(problem)).ok()?;
-    let (fragment, errors) = Fragment::parse(path, text);
+    let read = read_fragment(path, problems).map_err(|unread| unread.problem);
+    kept(read, problems)
+}
+
+fn read_fragment(path: &Path, problems: &mut Vec<Problem>) -> Result<(Fragment, bool), Unread> {
+    let (fragment, errors) = Fragment::parse(path, layers::text(path)?);
     let whole = errors.is_empty();
     problems.extend(errors);
-    Some((fragment, whole))
+    Ok((fragment, whole))
 }

@@ -1,5 +1,8 @@
 //! The configuration as validated types: no string of a file is left in them that still could be wrong.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +18,8 @@ use crate::engine::time::Length;
 pub struct Settings {
     /// All jails that are whole, the disabled ones among them, in the order of their names.
     pub jails: Vec<Jail>,
+    /// The journals beside this machine's own, in the order of their names.
+    pub sources: Vec<Source>,
     /// What concerns the nftables table as a whole.
     pub firewall: FirewallSettings,
     /// `[default] bantime`: for how long a ban by hand is where it does not say.
@@ -50,10 +55,58 @@ pub struct Jail {
     pub filter: Arc<Filter>,
     /// Which entries are asked for, in journalctl's notation; one line for each alternative.
     pub journalmatch: Vec<String>,
+    /// The journals that it reads: of those that are declared and whole.
+    pub sources: BTreeSet<SourceName>,
     /// The jail's own `ignoreip`.
     pub allow_extra: AllowList,
     /// Are this machine's own addresses left alone by this jail?
     pub ignoreself: bool,
+}
+
+/// `[source.NAME]`: a journal beside this machine's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name; none is `local`.
+    pub name: SourceName,
+    /// Where its entries are.
+    pub location: Location,
+}
+
+/// Where a source's entries are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In the journal of this namespace.
+    Namespace(String),
+    /// In the files of this directory, which are one journal: a container's, for instance.
+    Directory(PathBuf),
+    /// In this directory of `systemd-journal-remote`, where the files of each sender are a journal of their own.
+    Remote(PathBuf),
+}
+
+/// The name of a source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceName(Arc<str>);
+
+impl SourceName {
+    pub(super) fn new(name: &str) -> SourceName {
+        SourceName(name.into())
+    }
+
+    /// This machine's own journal.
+    pub fn local() -> SourceName {
+        SourceName::new("local")
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// `[firewall]`.

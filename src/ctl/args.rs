@@ -1,7 +1,9 @@
 //! The command line: what may be written, resolved once into types.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
@@ -72,13 +74,36 @@ pub enum Command {
     Ban(BanArgs),
     /// Lift the bans of an address or a prefix
     Unban(UnbanArgs),
+    /// Forget the failures that were counted of an address or a prefix, in all jails
+    ///
+    /// Bans stay; "unban" lifts them.
+    Forget {
+        /// The address or prefix
+        subject: Subject,
+    },
+    /// Let a jail count nothing for a while
+    ///
+    /// What is logged meanwhile is never counted. Bans stay and end as they would.
+    Pause(PauseArgs),
+    /// Let a paused jail count again
+    Resume {
+        /// The jail
+        jail: JailName,
+    },
+    /// Tell of a failed login, as a program that keeps no journal would
+    Attempt {
+        /// The jail that counts it
+        jail: JailName,
+        /// Whose it was: one address
+        address: IpAddr,
+    },
     /// Have the daemon read its configuration anew
     Reload,
     /// Show bans as they come and go, until interrupted
     Monitor {
         /// Wait so long for a daemon that went away, as in a restart; 0 ends at once
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = length::parse)]
-        wait: std::time::Duration,
+        wait: Duration,
     },
     /// Take all bans out of the kernel, with or without the daemon
     ///
@@ -129,7 +154,12 @@ pub struct BanArgs {
     /// Why: kept with the ban
     #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
-    /// Even if that cuts off this machine or your own ssh connection
+    /// Even if that cuts off this machine or your own ssh connection, or no host has such an address
+    ///
+    /// Without it these are refused: what contains the default gateway, a resolver, an address of this machine or your
+    /// own ssh client; what overlaps 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255, ::, ::1 or ff00::/8; and
+    /// prefixes shorter than /8 (IPv4) or /16 (IPv6). A length of 0 is never taken: to shut everybody out is a
+    /// firewall's work.
     #[arg(long, short)]
     pub force: bool,
 }
@@ -146,6 +176,16 @@ pub struct UnbanArgs {
     /// In this jail; without it in all of them
     #[arg(long, short)]
     pub jail: Option<JailName>,
+}
+
+/// `pause …`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// The jail
+    pub jail: JailName,
+    /// For so long, such as 10m or 2h; without it until "resume"
+    #[arg(long = "for", short = 't', value_name = "TIME", value_parser = pause_length)]
+    pub length: Option<Duration>,
 }
 
 /// `test …`.
@@ -196,11 +236,16 @@ fn ban_length(text: &str) -> Result<Length, String> {
     Ok(Length::For(span))
 }
 
+/// A pause's length: not nothing, which on the bus means until it is ended.
+fn pause_length(text: &str) -> Result<Duration, String> {
+    let span = length::parse(text).map_err(|error| error.to_string())?;
+    if span.is_zero() { Err("a pause of no length is none".into()) } else { Ok(span) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use std::time::Duration;
 
     fn parsed(words: &[&str]) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("banishctl").chain(words.iter().copied()))
@@ -255,8 +300,34 @@ mod tests {
             &["unban"],
             &["unban", "192.0.2.1", "--all"],
             &["status", "../x"],
+            &["forget"],
+            &["forget", "example.org"],
+            &["pause"],
+            &["pause", "sshd", "--for", "0"],
+            &["pause", "sshd", "--for", "permanent"],
+            &["resume"],
+            &["attempt", "sshd"],
+            &["attempt", "sshd", "192.0.2.0/24"],
+            &["attempt", "sshd", "example.org"],
         ] {
             assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_words_are_too_much(
+            command in "ban|unban|forget|pause|resume|attempt|status|list",
+            words in proptest::collection::vec("-{0,2}[a-z]{0,8}=?[0-9a-z.:/ -]{0,20}|\\PC{0,12}", 0..4),
+        ) {
+            let words: Vec<&str> = std::iter::once(command.as_str()).chain(words.iter().map(String::as_str)).collect();
+            let _ = parsed(&words);
+        }
+
+        #[test]
+        fn a_length_is_never_nothing(text in "[0-9.]{0,12} ?[a-z]{0,7}|\\PC{0,12}") {
+            proptest::prop_assert_ne!(pause_length(&text), Ok(Duration::ZERO));
+            proptest::prop_assert_ne!(ban_length(&text), Ok(Length::For(Duration::ZERO)));
         }
     }
 

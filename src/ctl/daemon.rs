@@ -9,7 +9,7 @@ use zbus::{Connection, OwnedVariant, fdo};
 
 use super::args::Global;
 use super::ending::{NotRunning, refused};
-use crate::bus::proxy::{ListedBan, ManagerProxy};
+use crate::bus::proxy::{JailProxy, ListedBan, ManagerProxy};
 use crate::bus::{NAME, PATH, Refusal};
 use crate::engine::ban::JailName;
 
@@ -21,6 +21,9 @@ pub const BAN: &str = "org.banish1.ban";
 pub const UNBAN: &str = "org.banish1.unban";
 /// The right to reload and the like.
 pub const MANAGE: &str = "org.banish1.manage";
+
+/// The right to tell of failed logins.
+pub const ATTEMPT: &str = "org.banish1.attempt";
 
 /// Somebody may have to type a password meanwhile.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -72,10 +75,17 @@ impl Daemon {
     /// # Errors
     /// What the daemon refuses, an unknown jail among it.
     pub async fn jail(&self, name: &JailName) -> Result<Properties> {
-        let jail = self.manager.get_jail(name.as_str()).await;
-        let jail = jail.map_err(|error| refused(INSPECT, Refusal::from(error)))?;
+        let jail = self.jail_object(name, INSPECT).await?;
         let path = jail.inner().path().to_string();
         self.properties_of(&path, "org.banish1.Jail").await
+    }
+
+    /// The object of one jail, for something that needs the right `action`.
+    ///
+    /// # Errors
+    /// What the daemon refuses, an unknown jail among it.
+    pub async fn jail_object(&self, name: &JailName, action: &'static str) -> Result<JailProxy<'static>> {
+        self.manager.get_jail(name.as_str()).await.map_err(|error| refused(action, Refusal::from(error)))
     }
 
     /// The properties of every jail, in the order of their names.

@@ -56,6 +56,7 @@ pub struct JailState {
     ban_time: u64,
     ports: Vec<String>,
     enabled: bool,
+    paused: bool,
     failing: u32,
     failures_total: u64,
     banned: u32,
@@ -80,6 +81,7 @@ impl JailState {
             ban_time: given.take("BanTimeUSec")?,
             ports: given.take("Ports")?,
             enabled: given.take("Enabled")?,
+            paused: given.take("Paused")?,
             failing: given.take("CurrentlyFailing")?,
             failures_total: given.take("FailuresTotal")?,
             banned: given.take("CurrentlyBanned")?,
@@ -101,6 +103,7 @@ impl JailState {
             "bantime_usec": stamp_json(self.ban_time),
             "ports": self.ports,
             "enabled": self.enabled,
+            "paused": self.paused,
             "currently_failing": self.failing,
             "failures_total": self.failures_total,
             "currently_banned": self.banned,
@@ -110,9 +113,17 @@ impl JailState {
         })
     }
 
+    fn state(&self) -> (Colour, &'static str) {
+        match (self.enabled, self.paused) {
+            (false, _) => (Colour::Grey, "disabled"),
+            (true, true) => (Colour::Yellow, "paused"),
+            (true, false) => (Colour::Green, "enabled"),
+        }
+    }
+
     fn write(&self, screen: &mut Screen) -> Result<()> {
         let look = screen.look();
-        let (colour, state) = if self.enabled { (Colour::Green, "enabled") } else { (Colour::Grey, "disabled") };
+        let (colour, state) = self.state();
         let (find, ban) = (Length::from_usec(self.find_time), Length::from_usec(self.ban_time));
         let ports = if self.ports.is_empty() { "all".into() } else { shown(&self.ports.join(", ")) };
         writeln!(screen, "{} {} - jail of banishd", look.dot(colour), shown(&self.name))?;
@@ -183,7 +194,7 @@ pub fn jail_table(jails: &[JailState]) -> Table {
         };
         table.row([
             jail.name.clone(),
-            if jail.enabled { "enabled".into() } else { "disabled".into() },
+            jail.state().1.to_owned(),
             filter,
             jail.failing.to_string(),
             jail.banned.to_string(),

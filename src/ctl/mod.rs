@@ -4,6 +4,7 @@ mod act;
 mod args;
 mod bans;
 mod caller;
+mod count;
 mod daemon;
 mod ending;
 mod escape;
@@ -62,6 +63,10 @@ fn dispatch(global: &Global, command: Command) -> Result<Status> {
         Command::List { jail } => on_bus(bans::list(global, jail.as_ref())),
         Command::Ban(args) => on_bus(act::ban(global, &args)),
         Command::Unban(args) => on_bus(act::unban(global, &args)),
+        Command::Forget { subject } => on_bus(count::forget(global, &subject)),
+        Command::Pause(args) => on_bus(count::pause(global, &args)),
+        Command::Resume { jail } => on_bus(count::resume(global, &jail)),
+        Command::Attempt { jail, address } => on_bus(count::attempt(global, &jail, address)),
         Command::Reload => on_bus(act::reload(global)),
         Command::Monitor { wait } => on_bus(monitor::monitor(global, wait)),
         Command::Disarm => act::disarm(global),

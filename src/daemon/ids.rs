@@ -24,6 +24,15 @@ pub const TOO_LATE: &str = "93204cebd6244a1bbdc72694760d3036";
 /// A ban ended.
 pub const UNBANNED: &str = "8020bd1439884cc48f9298232d553bf0";
 
+/// Counted failures were forgotten at somebody's word.
+pub const FORGOT: &str = "d3e4e6a6569e4640b91981bef8b2892a";
+
+/// A jail counts nothing for a while.
+pub const PAUSED: &str = "a147413c83b546cc8d9ceec82e9adbb9";
+
+/// A jail counts again.
+pub const RESUMED: &str = "59225d565205450aac7b94753675a4b2";
+
 /// Bans of the kernel that the ledger did not know.
 pub const ADOPTED: &str = "1c26e8e500d64e52bc7fc30638d5170b";
 
@@ -50,6 +59,9 @@ pub const READER_FAILED: &str = "ca74b48e454b4b55960b0cf3a9ba5525";
 
 /// journald dropped messages of a unit.
 pub const JOURNAL_SUPPRESSED: &str = "54db36efd3de403e95f28b6e706c0b79";
+
+/// Subjects were forgotten early because there were too many.
+pub const EVICTED: &str = "ca2efe573ef54b11b3166219df8c388d";
 
 /// Part of the configuration is in error.
 pub const CONFIG_BROKEN: &str = "199038647cc8480d998c5635b6e3691e";

@@ -3,11 +3,13 @@
 //! One task owns everything that decides; what others have to say reaches it as a message, one at a time.
 
 pub mod clock;
+pub mod crash;
 mod dryrun;
 mod effects;
 pub mod ids;
 mod notify;
 pub mod options;
+mod orders;
 mod plan;
 pub mod protect;
 mod reading;
@@ -15,12 +17,15 @@ mod reload;
 pub mod report;
 mod requests;
 mod restore;
+mod saving;
+mod snapshot;
+mod sources;
 mod start;
 mod sys;
 mod upkeep;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,12 +39,13 @@ use crate::engine::time::Stamp;
 use crate::engine::warden::Warden;
 use crate::firewall::{self, Firewall};
 use crate::journal::{self, JournalError};
-use crate::ledger::{self, LedgerError, OpenError, Transaction};
+use crate::ledger::{self, Checkpoint, Key, LedgerError, Moment, OpenError, Restored, Store, Transaction};
 
 use dryrun::Printer;
 use effects::{Rebuilds, Retry};
 use options::Options;
 use report::{Log, Record};
+use sources::Readings;
 
 pub use restore::restore;
 
@@ -86,9 +92,15 @@ struct Daemon {
     ledger: Option<ledger::Handle>,
     /// The ledger could not be opened: this one ends with the process.
     forgetful: bool,
+    /// What has to be made good once it can be opened.
+    debt: saving::Debt,
     /// What the ledger does not have yet.
     unwritten: Transaction,
+    /// Which beginnings and ends of bans the log was given, in order, and by which ticket.
+    unheard: VecDeque<(u64, Key, Moment)>,
     ledger_retry: Retry,
+    /// The number of the last attempt that a program reported.
+    last_attempt: u64,
 
     firewall: Option<Firewall>,
     /// Whose ban or lifting the kernel has refused so far.
@@ -105,12 +117,14 @@ struct Daemon {
     bus_retry: Retry,
     requests: mpsc::Sender<bus::Request>,
 
-    /// `None` only until everything else is open.
-    reader: Option<journal::Handle>,
-    source_name: String,
+    /// Empty only until everything else is open.
+    readings: Readings,
     progress: Progress,
-    /// For each change of filters that the reader has not confirmed yet, in order: the jails that it concerns.
-    changes: VecDeque<reload::Changed>,
+    /// By which the past of changed jails comes.
+    pasts: mpsc::Sender<reload::PastOf>,
+    /// How many journals' past is being read for some jails.
+    feeding: usize,
+    snapshots: snapshot::Snapshots,
     own: OwnAddresses,
     /// What happens beside the loop and comes back to it.
     asides: mpsc::UnboundedSender<Aside>,
@@ -119,16 +133,15 @@ struct Daemon {
     stop: bool,
 }
 
-/// How far reading has got.
+/// How far reading has got, all journals taken together.
 #[derive(Debug, Default)]
 struct Progress {
     entries: u64,
     /// The time of the last entry read.
     stamp: Stamp,
-    /// The last entry read, where the ledger does not have it yet.
-    reached: Option<Reached>,
     /// When a checkpoint was written last.
     written: Option<Instant>,
+    /// All journals were read to their ends once.
     caught_up: bool,
 }
 
@@ -151,18 +164,20 @@ enum Aside {
     Pulse(bool),
     /// The configuration was loaded for a reload.
     Loaded(Box<reload::Load>),
-    /// A changed jail's past was read.
-    Fed(reload::PastOf),
+    /// What there is of the further sources was looked up.
+    Found(sources::Found),
     /// The bus was tried again.
     Served(Result<Option<Bus>, bus::BusError>),
+    /// The ledger was tried again.
+    Reopened(Box<Result<(Store, Restored), OpenError>>),
 }
 
 /// The receiving ends of the loop's channels.
 struct Inbox {
-    news: mpsc::Receiver<journal::News>,
     requests: mpsc::Receiver<bus::Request>,
     notices: mpsc::Receiver<firewall::Notice>,
     asides: mpsc::UnboundedReceiver<Aside>,
+    pasts: mpsc::Receiver<reload::PastOf>,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -172,7 +187,9 @@ struct Inbox {
 
 /// What woke the loop.
 enum Event {
-    News(Option<journal::News>),
+    /// Of the reading at this place.
+    News(usize, Option<journal::News>),
+    Past(reload::PastOf),
     Request(bus::Request),
     Notices(Vec<firewall::Notice>),
     Aside(Aside),
@@ -203,19 +220,25 @@ impl Daemon {
     async fn serve(&mut self, inbox: &mut Inbox) {
         while !self.stop {
             let wake = self.next_wake();
-            match inbox.next(self.bus.as_ref(), wake).await {
-                Event::News(Some(news)) => self.hear(news).await,
-                Event::News(None) => {
+            match inbox.next(&mut self.readings, self.bus.as_ref(), wake).await {
+                Event::News(at, Some(news)) => self.hear(at, news).await,
+                Event::News(at, None) => {
                     // The reader ended without being asked to: systemd starts us anew, at the cursor.
-                    self.log.tell(Record::ReaderFailed { error: "the reader's thread ended".into() });
+                    let source = self.readings.at(at).name.clone();
+                    self.log.tell(Record::ReaderFailed { source, error: "the reader's thread ended".into() });
                     self.stop = true;
                 }
                 Event::Request(request) => self.answer(request).await,
                 Event::Notices(notices) => self.heal(notices).await,
                 Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
                 Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
-                Event::Aside(Aside::Fed(past)) => self.fed(past).await,
+                Event::Aside(Aside::Found(found)) => {
+                    self.read_found(found);
+                    self.settle().await;
+                }
+                Event::Past(past) => self.fed(past).await,
                 Event::Aside(Aside::Served(served)) => self.served(served),
+                Event::Aside(Aside::Reopened(opened)) => self.ledger_reopened(*opened).await,
                 Event::Stop => self.stop = true,
                 Event::Hangup => self.reload(None),
                 // The kernel counts down, the ledger has instants: after a jump they differ.
@@ -233,16 +256,16 @@ impl Daemon {
 
 impl Inbox {
     fn new(
-        news: mpsc::Receiver<journal::News>,
         requests: mpsc::Receiver<bus::Request>,
         notices: mpsc::Receiver<firewall::Notice>,
         asides: mpsc::UnboundedReceiver<Aside>,
+        pasts: mpsc::Receiver<reload::PastOf>,
     ) -> std::io::Result<Inbox> {
         Ok(Inbox {
-            news,
             requests,
             notices,
             asides,
+            pasts,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -251,7 +274,7 @@ impl Inbox {
     }
 
     /// The next thing to see to. Signals and the firewall go first, the journal last: it waits for us, they do not.
-    async fn next(&mut self, bus: Option<&Bus>, wake: Option<Instant>) -> Event {
+    async fn next(&mut self, readings: &mut Readings, bus: Option<&Bus>, wake: Option<Instant>) -> Event {
         let lost = async {
             match bus {
                 Some(bus) => bus.lost().await,
@@ -292,7 +315,8 @@ impl Inbox {
             () = timer => Event::Timer,
             () = lost => Event::BusLost,
             Some(request) = self.requests.recv() => Event::Request(request),
-            news = self.news.recv() => Event::News(news),
+            Some(past) = self.pasts.recv() => Event::Past(past),
+            (at, news) = readings.next() => Event::News(at, news),
         }
     }
 }

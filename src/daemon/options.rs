@@ -19,11 +19,12 @@ pub struct Options {
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", default_value = "/var/lib/banish")]
     pub state: PathBuf,
 
-    /// Read the journal files of this directory instead of the live journal
+    /// Read the journal files of this directory instead of the live journal, as the source "local"
     #[arg(long, value_name = "DIR", conflicts_with = "journal_file")]
     pub journal_directory: Option<PathBuf>,
 
-    /// Read these journal files instead of the live journal; may be repeated and may be a pattern
+    /// Read these journal files instead of the live journal, as the source "local"; may be repeated and may be a
+    /// pattern
     #[arg(long, value_name = "GLOB")]
     pub journal_file: Vec<String>,
 
@@ -35,7 +36,7 @@ pub struct Options {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Stop at the end of the journal; with --dry-run, print each decision and the totals as JSON lines
+    /// Stop at the end of all journals; with --dry-run, print each decision and the totals as JSON lines
     #[arg(long)]
     pub once: bool,
 

@@ -1,13 +1,14 @@
 //! What the settings mean for each of the others: the warden's rules, the reader's sieve, the firewall's policy.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::{self, Jail, Settings, Traffic};
+use crate::config::{self, Jail, Settings, SourceName, Traffic};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Field, Wanted};
-use crate::engine::filter::{Hit, Sieve};
+use crate::engine::filter::{Hit, OpenSessions, Sieve};
 use crate::engine::jail::allow::AllowList;
 use crate::engine::jail::scope::Scope;
 use crate::engine::jail::{Action, Rules};
@@ -51,9 +52,21 @@ fn manual(settings: &Settings) -> Rules {
     }
 }
 
-/// The filters of the jails that run.
-pub fn sieve(settings: &Settings) -> Sieve {
-    Sieve::new(enabled(settings).map(|jail| (jail.name.clone(), jail.filter.clone())).collect())
+/// The jails that run and read this source.
+pub fn of_source<'a>(settings: &'a Settings, source: &'a SourceName) -> impl Iterator<Item = &'a Jail> {
+    enabled(settings).filter(move |jail| jail.sources.contains(source))
+}
+
+/// A hash of all that says which failures a jail counts and for whom: counts of a jail with another are of no use.
+pub fn fingerprint(jail: &Jail) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (jail.filter.fingerprint(), jail.rules.ipv6_prefix, &jail.sources).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The filters of the jails that run and read this source.
+pub fn sieve(settings: &Settings, source: &SourceName) -> Sieve {
+    Sieve::new(of_source(settings, source).map(|jail| (jail.name.clone(), jail.filter.clone())).collect())
 }
 
 /// The rules that enforce the jails' bans. `spared` are jails that a mistake left out: nobody knows their ports now, so
@@ -129,5 +142,13 @@ impl Examine for Sifter {
         for hit in self.hits.drain(..) {
             sighted(hit.jail, hit.address);
         }
+    }
+
+    fn sessions(&self) -> Vec<OpenSessions> {
+        self.sieve.sessions()
+    }
+
+    fn resume(&mut self, sessions: &[OpenSessions]) {
+        self.sieve.resume(sessions);
     }
 }

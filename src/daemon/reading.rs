@@ -1,5 +1,6 @@
 //! What the reader and the firewall have to say.
 
+use super::crash::point;
 use super::effects::First;
 use super::report::Record;
 use super::{Daemon, Reached, clock};
@@ -8,45 +9,62 @@ use crate::firewall::{Change, Notice};
 use crate::journal::{Harvest, News, Phase, Reason, Suppressed};
 
 impl Daemon {
-    /// News of the journal.
-    pub(super) async fn hear(&mut self, news: News) {
+    /// News of the journal at this place among the readings.
+    pub(super) async fn hear(&mut self, at: usize, news: News) {
+        self.untold_status |= matches!(news, News::CaughtUp | News::End | News::Failed { .. } | News::Reopened { .. });
         match news {
-            News::Harvest(harvest) => self.take(harvest).await,
+            News::Harvest(harvest) => self.take(at, harvest).await,
             News::Fed => {
                 let decisions = self.warden.evaluate(clock::now());
                 self.carry_out(decisions, First::Kernel).await;
             }
             News::CaughtUp => {
-                self.progress.caught_up = true;
-                self.untold_status = true;
-                self.log.tell(Record::CaughtUp { entries: self.progress.entries });
+                self.readings.at(at).caught_up = true;
                 self.settle().await;
             }
-            News::End => self.stop = true,
+            News::End => {
+                self.stop = self.readings.ended(at);
+                self.settle().await;
+            }
             News::Gap { from, to } => {
                 let seconds = to.unwrap_or_else(clock::now).since(from).as_secs();
-                self.log.tell(Record::JournalGap { seconds });
+                let source = self.readings.at(at).name.clone();
+                self.log.tell(Record::JournalGap { source, seconds });
             }
-            News::Replaced { at } => self.replaced(at),
+            News::Replaced { at: cursor } => self.replaced(at, cursor),
+            News::Saved { cursor, sessions } => self.saved(at, cursor, sessions).await,
             News::Failed { error } => {
-                self.log.tell(Record::ReaderFailed { error: super::effects::chain(&error) });
+                let error = super::effects::chain(&error);
+                let reading = self.readings.at(at);
+                reading.failure = Some(error.clone());
+                let source = reading.name.clone();
+                self.log.tell(Record::ReaderFailed { source, error });
+                // The others do not wait for it.
+                self.settle().await;
             }
             News::Reopened { reason } => {
+                let reading = self.readings.at(at);
+                reading.failure = None;
+                let source = reading.name.clone();
                 let reason = match reason {
                     Reason::Deaf => "there were entries that it had not heard of",
                     Reason::Failed => "it can be read again",
                 };
-                self.log.tell(Record::ReaderReopened { reason: reason.into() });
+                self.log.tell(Record::ReaderReopened { source, reason: reason.into() });
             }
         }
     }
 
-    async fn take(&mut self, harvest: Harvest) {
+    async fn take(&mut self, at: usize, mut harvest: Harvest) {
         self.progress.entries += harvest.entries;
         self.progress.stamp = self.progress.stamp.max(harvest.stamp);
+        let reading = self.readings.at(at);
         if let Some(cursor) = harvest.cursor {
-            self.progress.reached = Some(Reached { cursor, stamp: harvest.stamp });
+            reading.reached = Some(Reached { cursor, stamp: harvest.stamp });
         }
+        // What a filter sights that has been changed since says nothing; the new one reads the entry again.
+        harvest.sightings.retain(|sighting| !reading.changes.iter().any(|change| change.outdates(&sighting.jail)));
+        self.snapshots.age();
         for Suppressed { unit, count } in harvest.suppressed {
             self.log.tell(Record::JournalSuppressed { unit, count });
         }
@@ -66,14 +84,22 @@ impl Daemon {
         }
     }
 
-    /// After catch-up: what was adopted stays, and the kernel is compared with the roster for good.
-    async fn settle(&mut self) {
+    /// After all journals have been read to their ends for the first time: what was adopted stays, and the kernel is
+    /// compared with the roster for good.
+    pub(super) async fn settle(&mut self) {
+        if self.progress.caught_up || self.readings.catching_up() {
+            return;
+        }
+        self.progress.caught_up = true;
+        self.log.tell(Record::CaughtUp { entries: self.progress.entries });
         let confirmed = self.warden.confirm();
         if !confirmed.is_empty() {
             self.log.tell(Record::Adopted { bans: confirmed.len() });
             self.carry_out(confirmed, First::Kernel).await;
         }
+        point("caught-up.confirmed");
         self.audit().await;
+        point("caught-up.audited");
     }
 
     /// Makes the kernel's sets equal to the roster.

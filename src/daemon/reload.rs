@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use super::crash::point;
 use super::effects::{First, chain};
 use super::report::Record;
 use super::{Aside, Daemon, clock, notify, plan, start, views};
 use crate::bus::Refusal;
-use crate::config::{self, Jail, Loaded, Settings};
+use crate::config::{self, Jail, Loaded, Settings, SourceName};
 use crate::engine::ban::JailName;
 use crate::engine::entry::Cursor;
 use crate::engine::filter::{Definition, Sieve};
 use crate::engine::jail::Sighting;
-use crate::journal;
+use crate::engine::time::Stamp;
+use crate::journal::{self, Source};
 
 /// A configuration that was read for a reload, and who waits for the outcome.
 pub(super) struct Load {
@@ -24,13 +26,19 @@ pub(super) struct Load {
 
 type Answer = oneshot::Sender<Result<(), Refusal>>;
 
-/// What jails that are new or changed would have seen, had they been there.
+/// A piece of what jails that are new or changed would have seen, had they been there.
 pub(super) struct PastOf {
     /// What each jail's filter was made of.
-    definitions: BTreeMap<JailName, Arc<Definition>>,
+    definitions: Arc<BTreeMap<JailName, Arc<Definition>>>,
+    source: String,
     sightings: Vec<Sighting>,
+    /// No more comes.
+    last: bool,
     error: Option<String>,
 }
+
+/// So many sightings are handed to the loop at once.
+const PIECE: usize = 2048;
 
 impl Daemon {
     /// Begins a reload: the files are read beside the loop.
@@ -74,16 +82,25 @@ impl Daemon {
 
     async fn adopt_settings(&mut self, settings: Settings) {
         let former = std::mem::replace(&mut self.settings, settings);
-        let changed = Changed::between(&former, &self.settings);
         self.spared.clear();
+        self.snapshots.age();
         self.warden.configure(plan::rules(&self.settings, &self.own.known));
+        for jail in recounted(&former, &self.settings) {
+            self.warden.recount(&jail);
+        }
         let lifted = self.warden.lift_unwanted(&self.spared, clock::now());
         self.carry_out(lifted, First::Ledger).await;
-        // Where no filter changed the reader goes on as it is, with the sessions that it knows.
-        if let (Some(changed), Some(reader)) = (changed, &self.reader) {
-            reader.replace(Box::new(plan::Sifter::new(plan::sieve(&self.settings))));
-            self.changes.push_back(changed);
+        point("reload.lifted");
+        for reading in self.readings.iter_mut() {
+            // Where no filter changed the reader goes on as it is, with the sessions that it knows.
+            if let Some(changed) = Changed::between(&former, &self.settings, &reading.source) {
+                reading.handle.replace(Box::new(plan::Sifter::new(plan::sieve(&self.settings, &reading.source))));
+                reading.changes.push_back(changed);
+            }
         }
+        self.read_others();
+        self.settle().await;
+        self.plan_to_look();
         if let Some(firewall) = self.firewall.clone() {
             let policy = plan::policy(&self.settings, &self.spared);
             match firewall.set_policy(policy, self.elements(), clock::now()).await {
@@ -94,46 +111,53 @@ impl Daemon {
                 }
             }
         }
+        point("reload.enforced");
         // A lowered maxretry bans now; what is fed later is decided on then.
         let decisions = self.warden.evaluate(clock::now());
         self.carry_out(decisions, First::Kernel).await;
+        point("reload.evaluated");
         if let Some(bus) = &self.bus {
             bus.set_jails(&views::names(&self.settings));
         }
     }
 
-    /// The new filters are at work behind `at`: what jails with another filter have counted is forgotten, and what new
-    /// and changed jails missed up to there is read beside the loop.
-    pub(super) fn replaced(&mut self, at: Option<Cursor>) {
-        let Some(changed) = self.changes.pop_front() else { return };
-        for jail in &changed.recounted {
-            self.warden.recount(jail);
+    /// The new filters are at work behind `until` in the reading at this place: what new and changed jails missed up to
+    /// there is read beside the loop.
+    pub(super) fn replaced(&mut self, at: usize, until: Option<Cursor>) {
+        let Some(changed) = self.readings.at(at).changes.pop_front() else { return };
+        if let Some(until) = until {
+            self.read_past(at, &|jail| changed.feeds(jail), until);
         }
-        let jails: Vec<&Jail> =
-            plan::enabled(&self.settings).filter(|jail| changed.to_be_fed.contains(&jail.name)).collect();
-        let Some(until) = at.filter(|_| !jails.is_empty()) else { return };
-        let definitions = jails.iter().map(|jail| (jail.name.clone(), jail.definition.clone())).collect();
-        let sieve = Sieve::new(jails.iter().map(|jail| (jail.name.clone(), jail.filter.clone())).collect());
-        let mut sifter = plan::Sifter::new(sieve);
-        let from = plan::feed_from(&self.settings, clock::now());
-        let (source, _) = start::source(&self.options);
-        let asides = self.asides.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut sightings = Vec::new();
-            let read = journal::read_between(&source, from, Some(&until), &mut sifter, &mut |sighting| {
-                sightings.push(sighting);
-            });
-            let error = read.err().map(|error| chain(&error));
-            // The loop being gone is the end of the program.
-            let _ = asides.send(Aside::Fed(PastOf { definitions, sightings, error }));
-        });
     }
 
-    /// The past of new and changed jails: their windows are filled, and decided once. What was read with a filter that
-    /// has been changed again since says nothing.
+    /// Reads beside the loop what some jails missed in the reading at this place up to `until`.
+    pub(super) fn read_past(&mut self, at: usize, feeds: &dyn Fn(&JailName) -> bool, until: Cursor) {
+        let reading = self.readings.at(at);
+        let jails: Vec<&Jail> =
+            plan::of_source(&self.settings, &reading.source).filter(|jail| feeds(&jail.name)).collect();
+        if jails.is_empty() {
+            return;
+        }
+        // An entry may have come late: its time is that of its journal.
+        let from = plan::feed_from(&self.settings, clock::now().min(until.realtime));
+        let past = Past {
+            definitions: Arc::new(jails.iter().map(|jail| (jail.name.clone(), jail.definition.clone())).collect()),
+            sieve: Sieve::new(jails.iter().map(|jail| (jail.name.clone(), jail.filter.clone())).collect()),
+            source: reading.journal.clone(),
+            name: reading.name.clone(),
+            from,
+            until,
+        };
+        self.feeding += 1;
+        let pasts = self.pasts.clone();
+        tokio::task::spawn_blocking(move || past.read(&pasts));
+    }
+
+    /// A piece of the past of new and changed jails: their windows are filled, and decided once when it was the last.
+    /// What was read with a filter that has been changed again since says nothing.
     pub(super) async fn fed(&mut self, past: PastOf) {
         if let Some(error) = past.error {
-            self.log.tell(Record::ReaderFailed { error });
+            self.log.tell(Record::ReaderFailed { source: past.source, error });
         }
         let valid: BTreeSet<JailName> = plan::enabled(&self.settings)
             .filter(|jail| past.definitions.get(&jail.name).is_some_and(|read| *read == jail.definition))
@@ -142,37 +166,171 @@ impl Daemon {
         let sightings: Vec<Sighting> =
             past.sightings.into_iter().filter(|sighting| valid.contains(&sighting.jail)).collect();
         self.warden.feed(&sightings);
-        let decisions = self.warden.evaluate(clock::now());
-        self.carry_out(decisions, First::Kernel).await;
+        if past.last {
+            self.feeding = self.feeding.saturating_sub(1);
+            let decisions = self.warden.evaluate(clock::now());
+            self.carry_out(decisions, First::Kernel).await;
+        }
     }
 }
 
-/// What a reload changes for the reader.
+/// The part of a journal that changed jails are to read again.
+struct Past {
+    definitions: Arc<BTreeMap<JailName, Arc<Definition>>>,
+    sieve: Sieve,
+    source: Source,
+    /// The source's name.
+    name: String,
+    from: Stamp,
+    until: Cursor,
+}
+
+impl Past {
+    /// Reads it and hands it over piece by piece, never further ahead than the loop takes them.
+    fn read(self, pasts: &mpsc::Sender<PastOf>) {
+        let Past { definitions, sieve, source, name, from, until } = self;
+        let mut piece = Vec::new();
+        let hand_over = |sightings, last, error| {
+            let past = PastOf { definitions: Arc::clone(&definitions), source: name.clone(), sightings, last, error };
+            // The loop being gone is the end of the program.
+            let _ = pasts.blocking_send(past);
+        };
+        let read = journal::read_between(
+            &source,
+            from,
+            Some(&until),
+            &mut plan::Sifter::new(sieve),
+            &mut |sighting| {
+                piece.push(sighting);
+                if piece.len() >= PIECE {
+                    hand_over(std::mem::take(&mut piece), false, None);
+                }
+            },
+            &|| !pasts.is_closed(),
+        );
+        hand_over(piece, true, read.err().map(|error| chain(&error)));
+    }
+}
+
+/// Jails whose filter or prefix is another: what they have counted says nothing any more.
+fn recounted(former: &Settings, settings: &Settings) -> Vec<JailName> {
+    let changed = |jail: &&Jail| plan::enabled(former).any(|known| known.name == jail.name && is_other(known, jail));
+    plan::enabled(settings).filter(changed).map(|jail| jail.name.clone()).collect()
+}
+
+/// Do the two mean different failures, or count them for different subjects?
+fn is_other(one: &Jail, other: &Jail) -> bool {
+    one.definition != other.definition || one.rules.ipv6_prefix != other.rules.ipv6_prefix
+}
+
+/// What a reload changes for one reader.
 pub(super) struct Changed {
-    /// Jails whose filter or prefix is another: what they have counted says nothing any more.
-    recounted: BTreeSet<JailName>,
+    /// Jails whose filter or prefix is another: what the reader sights for them until it has the new one says nothing.
+    outdated: BTreeSet<JailName>,
     /// Jails that would have counted more of the past.
     to_be_fed: BTreeSet<JailName>,
 }
 
 impl Changed {
-    /// `None` where the reader has nothing else to do than before.
-    fn between(former: &Settings, settings: &Settings) -> Option<Changed> {
-        let mut changed = Changed { recounted: BTreeSet::new(), to_be_fed: BTreeSet::new() };
-        let mut same = plan::enabled(former).count() == plan::enabled(settings).count();
-        for jail in plan::enabled(settings) {
-            let known = plan::enabled(former).find(|known| known.name == jail.name);
-            let filter = known.is_none_or(|known| known.definition != jail.definition);
-            let prefix = known.is_some_and(|known| known.rules.ipv6_prefix != jail.rules.ipv6_prefix);
-            let longer = known.is_none_or(|known| known.rules.findtime < jail.rules.findtime);
-            same &= !filter;
-            if filter || prefix {
-                changed.recounted.insert(jail.name.clone());
+    /// What is another for the reader of `source`; `None` where it has nothing else to do than before.
+    fn between(former: &Settings, settings: &Settings, source: &SourceName) -> Option<Changed> {
+        let mut changed = Changed { outdated: BTreeSet::new(), to_be_fed: BTreeSet::new() };
+        let mut same = plan::of_source(former, source).count() == plan::of_source(settings, source).count();
+        for jail in plan::of_source(settings, source) {
+            let known = plan::of_source(former, source).find(|known| known.name == jail.name);
+            same &= known.is_some_and(|known| known.definition == jail.definition);
+            if known.is_some_and(|known| is_other(known, jail)) {
+                changed.outdated.insert(jail.name.clone());
             }
-            if filter || prefix || longer {
+            let remembers = |known: &Jail| {
+                known.rules.findtime >= jail.rules.findtime && known.rules.maxretry >= jail.rules.maxretry
+            };
+            if known.is_none_or(|known| is_other(known, jail) || !remembers(known)) {
                 changed.to_be_fed.insert(jail.name.clone());
             }
         }
         (!same || !changed.to_be_fed.is_empty()).then_some(changed)
+    }
+
+    /// Does what the reader sights for `jail` until the change say nothing?
+    pub(super) fn outdates(&self, jail: &JailName) -> bool {
+        self.outdated.contains(jail)
+    }
+
+    /// Is the past to be read for `jail`?
+    fn feeds(&self, jail: &JailName) -> bool {
+        self.to_be_fed.contains(jail)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+mod tests {
+    use super::*;
+    use crate::config::Layout;
+
+    /// Settings of one jail with these keys, and of another.
+    fn settings(jail: &str, other: &str) -> Settings {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("filter.d")).unwrap();
+        for name in ["one", "two"] {
+            let filter = format!("journalmatch = ['_SYSTEMD_UNIT={name}.service']\nfailregex = ['^no <ADDR>$']\n");
+            std::fs::write(root.path().join("filter.d").join(format!("{name}.toml")), filter).unwrap();
+        }
+        let jail = format!("[jail.a]\nenabled = true\nfilter = 'one'\n{jail}\n");
+        let text = format!("[source.web]\nnamespace = 'web'\n{jail}[jail.b]\nfilter = 'two'\n{other}\n");
+        std::fs::write(root.path().join("banish.toml"), text).unwrap();
+        let loaded = config::load(&Layout::Directory(root.path().into()));
+        assert_eq!(loaded.problems, []);
+        loaded.settings
+    }
+
+    /// What the readers of the local journal and of the namespace have to do: outdated jails, jails to be fed.
+    fn between(former: &Settings, settings: &Settings) -> [Option<(String, String)>; 2] {
+        let web = settings.sources[0].name.clone();
+        let names = |jails: &BTreeSet<JailName>| jails.iter().map(JailName::as_str).collect::<String>();
+        [SourceName::local(), web].map(|source| {
+            let changed = Changed::between(former, settings, &source)?;
+            Some((names(&changed.outdated), names(&changed.to_be_fed)))
+        })
+    }
+
+    fn told(outdated: &str, fed: &str) -> Option<(String, String)> {
+        Some((outdated.into(), fed.into()))
+    }
+
+    #[test]
+    fn a_reader_is_given_what_concerns_its_own_jails_and_nothing_else() {
+        let both = "source = ['local', 'web']";
+        for (former, now, local, web) in [
+            ("", "", None, None),
+            ("", "bantime = '2h'\nport = ['http']", None, None),
+            ("", "maxretry = 3", None, None),
+            ("", "findtime = '1m'", None, None),
+            ("", "findtime = '1h'", told("", "a"), None),
+            ("", "ipv6-prefix = 56", told("a", "a"), None),
+            ("", "journalmatch = '_SYSTEMD_UNIT=x.service'", told("a", "a"), None),
+            ("", both, None, told("", "a")),
+            (both, "", None, told("", "")),
+            ("", "source = 'web'", told("", ""), told("", "a")),
+            ("", "source = 'web'\nipv6-prefix = 56", told("", ""), told("", "a")),
+        ] {
+            let (former_text, now_text) = (former, now);
+            let (former, now) = (settings(former, ""), settings(now, ""));
+            assert_eq!(between(&former, &now), [local, web], "{former_text:?} to {now_text:?}");
+        }
+        let (off, on) = (settings("", ""), settings("", "enabled = true"));
+        assert_eq!(between(&off, &on), [told("", "b"), None]);
+        assert_eq!(between(&on, &off), [told("", ""), None]);
+    }
+
+    #[test]
+    fn what_a_jail_has_counted_is_forgotten_where_it_counted_something_else() {
+        let names = |former: &str, now: &str| -> Vec<String> {
+            recounted(&settings(former, ""), &settings(now, "")).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(names("", "findtime = '1h'\nmaxretry = 9\nsource = 'web'"), Vec::<String>::new());
+        assert_eq!(names("", "ipv6-prefix = 56"), ["a"]);
+        assert_eq!(names("", "journalmatch = '_SYSTEMD_UNIT=x.service'"), ["a"]);
     }
 }

@@ -8,15 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::ids;
-use crate::engine::ban::{Ban, End};
+use crate::engine::ban::{Ban, End, JailName};
+use crate::engine::subject::Subject;
 use crate::engine::time::Stamp;
 
 /// How many records wait for journald at the most.
 const QUEUE: usize = 4096;
+/// How often, and for how long each time, an end waits for the log.
+const FLUSH_STEPS: u32 = 400;
+const FLUSH_STEP: Duration = Duration::from_millis(5);
 
 /// One thing to tell.
 #[derive(Clone, Debug)]
@@ -58,6 +63,31 @@ pub enum Record {
         /// How it ended.
         end: End,
     },
+    /// Counted failures were forgotten at somebody's word.
+    Forgot {
+        /// Whose.
+        subject: Subject,
+        /// In how many places there were any.
+        count: u32,
+        /// Who ordered it.
+        uid: u32,
+    },
+    /// A jail counts nothing for a while.
+    Paused {
+        /// Which.
+        jail: JailName,
+        /// Until when.
+        until: Stamp,
+        /// Who ordered it.
+        uid: u32,
+    },
+    /// A jail counts again.
+    Resumed {
+        /// Which.
+        jail: JailName,
+        /// Who ordered it; `None` where the pause was over by itself.
+        uid: Option<u32>,
+    },
     /// Bans were found in the kernel that the ledger did not know.
     Adopted {
         /// How many.
@@ -84,16 +114,22 @@ pub enum Record {
     FirewallRecovered,
     /// Entries were deleted from the journal before they were read.
     JournalGap {
+        /// Of which journal.
+        source: String,
         /// From the last entry read to the first one found, in seconds.
         seconds: u64,
     },
     /// The reader was deaf or its journal broken; it was opened again at its cursor.
     ReaderReopened {
+        /// Which journal.
+        source: String,
         /// What was wrong.
         reason: String,
     },
     /// The journal cannot be read.
     ReaderFailed {
+        /// Which journal.
+        source: String,
         /// Why.
         error: String,
     },
@@ -101,6 +137,11 @@ pub enum Record {
     JournalSuppressed {
         /// The unit.
         unit: String,
+        /// How many.
+        count: u64,
+    },
+    /// Subjects were forgotten early because there were too many.
+    Evicted {
         /// How many.
         count: u64,
     },
@@ -145,6 +186,8 @@ pub enum Record {
 pub struct Log {
     queue: Option<SyncSender<Record>>,
     dropped: Arc<AtomicU64>,
+    given: Arc<AtomicU64>,
+    out: Arc<AtomicU64>,
 }
 
 /// The log thread; it ends when every [`Log`] is gone.
@@ -160,10 +203,13 @@ impl Log {
         let (queue, records) = sync_channel::<Record>(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
+        let out = Arc::new(AtomicU64::new(0));
+        let done = Arc::clone(&out);
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
             let _subscriber = subscribe();
             for record in records {
                 tell(&record);
+                done.fetch_add(1, Ordering::Release);
                 let lost = lost.swap(0, Ordering::Relaxed);
                 if lost > 0 {
                     tracing::warn!(
@@ -174,20 +220,40 @@ impl Log {
                 }
             }
         })?;
-        Ok((Log { queue: Some(queue), dropped }, LogThread(Some(thread))))
+        Ok((Log { queue: Some(queue), dropped, given: Arc::default(), out }, LogThread(Some(thread))))
     }
 
     /// A log that tells nobody: a dry run prints its decisions itself.
     pub fn silent() -> Log {
-        Log { queue: None, dropped: Arc::default() }
+        Log { queue: None, dropped: Arc::default(), given: Arc::default(), out: Arc::default() }
     }
 
-    /// Tells `record`; never waits.
-    pub fn tell(&self, record: Record) {
-        if let Some(queue) = &self.queue
-            && let Err(TrySendError::Full(_)) = queue.try_send(record)
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Tells `record`; never waits. Gives a ticket: the record has been told when [`Log::out`] is there. `None` where it
+    /// had to be dropped.
+    pub fn tell(&self, record: Record) -> Option<u64> {
+        let Some(queue) = &self.queue else { return Some(0) };
+        match queue.try_send(record) {
+            Ok(()) => Some(self.given.fetch_add(1, Ordering::Relaxed) + 1),
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(TrySendError::Disconnected(_)) => None,
+        }
+    }
+
+    /// The ticket of the last record that was told: a process that dies now has told this one and all before it.
+    pub fn out(&self) -> u64 {
+        self.out.load(Ordering::Acquire)
+    }
+
+    /// Waits until all is told that was to be, but not for long: journald may hang.
+    pub async fn flushed(&self) {
+        for _ in 0..FLUSH_STEPS {
+            if self.out() >= self.given.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::time::sleep(FLUSH_STEP).await;
         }
     }
 }
@@ -273,6 +339,16 @@ fn tell(record: &Record) {
             };
             tracing::info!(MESSAGE_ID = ids::UNBANNED, banish.jail = %jail, banish.subject = %subject, banish.cause = end.word(), banish.uid = uid, "unbanned {subject} in jail {jail} ({})", end.word());
         }
+        Record::Forgot { subject, count, uid } => {
+            tracing::info!(MESSAGE_ID = ids::FORGOT, banish.subject = %subject, banish.count = count, banish.uid = uid, "forgot the failures of {subject} in {} (operator uid {uid})", counted(*count as usize, "place"));
+        }
+        Record::Paused { jail, until, uid } => {
+            tracing::info!(MESSAGE_ID = ids::PAUSED, banish.jail = %jail, banish.until = %end_of(*until), banish.until_usec = until.usec(), banish.uid = uid, "jail {jail} counts nothing until {} (operator uid {uid})", end_of(*until));
+        }
+        Record::Resumed { jail, uid } => {
+            let by = uid.map_or_else(|| "its pause is over".to_owned(), |uid| format!("operator uid {uid}"));
+            tracing::info!(MESSAGE_ID = ids::RESUMED, banish.jail = %jail, banish.uid = uid, banish.cause = %by, "jail {jail} counts again ({by})");
+        }
         Record::Adopted { bans } => {
             tracing::warn!(
                 MESSAGE_ID = ids::ADOPTED,
@@ -292,18 +368,19 @@ fn tell(record: &Record) {
         Record::FirewallRecovered => {
             tracing::info!(MESSAGE_ID = ids::FIREWALL_RECOVERED, "the firewall takes bans again");
         }
-        Record::JournalGap { seconds } => {
+        Record::JournalGap { source, seconds } => {
             tracing::warn!(
                 MESSAGE_ID = ids::JOURNAL_GAP,
+                banish.source = %source,
                 banish.seconds = seconds,
-                "{seconds} s of the journal were deleted before they were read"
+                "{seconds} s of the journal {source} were deleted before they were read"
             );
         }
-        Record::ReaderReopened { reason } => {
-            tracing::warn!(MESSAGE_ID = ids::READER_REOPENED, banish.reason = %reason, "journal opened again at the cursor: {reason}");
+        Record::ReaderReopened { source, reason } => {
+            tracing::warn!(MESSAGE_ID = ids::READER_REOPENED, banish.source = %source, banish.reason = %reason, "journal {source} opened again at the cursor: {reason}");
         }
-        Record::ReaderFailed { error } => {
-            tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.error = %error, "cannot read the journal: {error}");
+        Record::ReaderFailed { source, error } => {
+            tracing::error!(MESSAGE_ID = ids::READER_FAILED, banish.source = %source, banish.error = %error, "cannot read the journal {source}: {error}");
         }
         Record::JournalSuppressed { unit, count } => {
             tracing::warn!(
@@ -311,6 +388,13 @@ fn tell(record: &Record) {
                 banish.unit = unit,
                 banish.count = count,
                 "journald dropped {count} messages of {unit}: failures may be among them"
+            );
+        }
+        Record::Evicted { count } => {
+            tracing::warn!(
+                MESSAGE_ID = ids::EVICTED,
+                banish.count = count,
+                "{count} subjects that had failed were forgotten early because there were too many"
             );
         }
         Record::ConfigProblem { text, error: true } => {

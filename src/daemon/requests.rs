@@ -1,5 +1,6 @@
 //! What the bus asks, answered.
 
+use super::crash::point;
 use super::effects::First;
 use super::{Daemon, clock, protect, views};
 use crate::bus::{self, FirewallState, ManagerView, Refusal, Request, Severity};
@@ -14,15 +15,38 @@ impl Daemon {
         match request {
             Request::Ban { order, answer } => {
                 let state = self.ban(order).await;
+                point("ban.done");
                 let _ = answer.send(state);
+                point("ban.answered");
             }
             Request::Unban { subject, jail, uid, answer } => {
                 let lifted = self.warden.order_unban(subject, jail.as_ref(), uid, clock::now());
-                let _ = answer.send(self.lift(lifted).await);
+                let count = self.lift(lifted).await;
+                point("unban.done");
+                let _ = answer.send(count);
+                point("unban.answered");
             }
             Request::UnbanAll { jail, uid, answer } => {
                 let lifted = self.warden.order_unban_all(jail.as_ref(), uid, clock::now());
                 let _ = answer.send(self.lift(lifted).await);
+            }
+            Request::Forget { subject, uid, answer } => {
+                let forgotten = self.forget(subject, uid).await;
+                let _ = answer.send(forgotten);
+            }
+            Request::Pause { jail, length, uid, answer } => {
+                let paused = self.pause(jail, length, uid).await;
+                self.tell_changes();
+                let _ = answer.send(paused);
+            }
+            Request::Resume { jail, uid, answer } => {
+                let resumed = self.resume(jail, uid).await;
+                self.tell_changes();
+                let _ = answer.send(resumed);
+            }
+            Request::Attempt { jail, address, uid, answer } => {
+                let attempted = self.attempt(jail, address, uid).await;
+                let _ = answer.send(attempted);
             }
             Request::ListBans { page, answer } => {
                 let rows = match &page.jail {
@@ -65,6 +89,13 @@ impl Daemon {
         Ok(count)
     }
 
+    /// Whoever watches properties hears of those that are others now.
+    fn tell_changes(&self) {
+        if let Some(bus) = &self.bus {
+            bus.changed();
+        }
+    }
+
     fn is_configured(&self, jail: &JailName) -> bool {
         self.settings.jails.iter().any(|known| known.name == *jail)
     }
@@ -86,7 +117,7 @@ impl Daemon {
             failures_total: self.failures(),
             entries_read: self.progress.entries,
             last_entry: self.progress.stamp,
-            catching_up: !self.progress.caught_up,
+            catching_up: self.readings.catching_up(),
             firewall_state: self.firewall_state(),
         }
     }
@@ -121,6 +152,9 @@ impl Daemon {
             FirewallState::Armed => {}
             FirewallState::Pending => say(Severity::Error, "the kernel refuses some bans; they are tried again"),
             FirewallState::Unavailable => say(Severity::Error, "the kernel does not have our table; nobody is cut off"),
+        }
+        for reading in self.readings.iter().filter(|reading| reading.failure.is_some()) {
+            say(Severity::Error, &format!("the journal {} cannot be read; it is tried again", reading.name));
         }
         for lack in &self.lacks {
             say(Severity::Notice, lack);
@@ -160,10 +194,12 @@ impl From<warden::Refusal> for Refusal {
     fn from(refusal: warden::Refusal) -> Refusal {
         let text = refusal.to_string();
         match refusal {
-            warden::Refusal::NoSuchJail(_) => Refusal::NoSuchJail(text),
+            warden::Refusal::NoSuchJail(_) | warden::Refusal::CountsNothing(_) => Refusal::NoSuchJail(text),
             warden::Refusal::NotBanned { .. } => Refusal::NotBanned(text),
-            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) => Refusal::Ignored(text),
-            warden::Refusal::Protected { .. } => Refusal::Protected(text),
+            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) | warden::Refusal::Paused(_) => {
+                Refusal::Ignored(text)
+            }
+            warden::Refusal::Protected { .. } | warden::Refusal::Reserved { .. } => Refusal::Protected(text),
         }
     }
 }

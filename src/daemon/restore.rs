@@ -36,7 +36,7 @@ async fn put_back(options: &Options, log: &Log) -> Result<Record, StartError> {
     // What the daemon would lift at its start, as the configuration does not want it any more, is not put in force.
     let mut warden = Warden::new();
     warden.configure(plan::rules(&loaded.settings, &protect::own_addresses()));
-    warden.restore(bans, []);
+    warden.restore(bans, [], [], now);
     warden.clock_was_set(now);
     warden.lift_unwanted(&spared, now);
     let elements: Vec<Element> = warden.roster().iter().map(|held| (&held.ban).into()).collect();

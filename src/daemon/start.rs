@@ -1,57 +1,56 @@
 //! Opening everything, in the order that leaves no hole: ledger, firewall with its bans, bus, then the journal; and
 //! closing it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::crash::point;
 use super::dryrun::Printer;
 use super::effects::{First, Rebuilds, Retry, chain};
 use super::options::{BusChoice, Options};
 use super::report::{Log, Record};
+use super::saving::Debt;
+use super::snapshot::{self, Snapshots};
+use super::sources::{Readings, Wanted};
 use super::upkeep::Agenda;
 use super::{Daemon, Inbox, OwnAddresses, Progress, StartError, clock, notify, plan, protect, views};
 use crate::bus::{self, Bus, BusAddress};
-use crate::config::{self, Layout, Loaded};
+use crate::config::{self, Layout, Loaded, SourceName};
 use crate::engine::ban::{Ban, End, JailName};
 use crate::engine::warden::Warden;
 use crate::firewall::Firewall;
-use crate::journal::{self, Plan, Source, Start};
-use crate::ledger::{Durability, Ledger, Moment, OpenError, Restored, Store, Transaction};
+use crate::journal::Source;
+use crate::ledger::{Durability, Ledger, OpenError, Restored, Store, Transaction};
 
 /// So long a bus may take to let us serve.
 const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How many messages wait in each channel to the loop.
 const QUEUE: usize = 16;
+/// How many pieces of a changed jail's past wait; its reader waits for more room.
+const PASTS: usize = 2;
 
 impl Daemon {
     /// Opens everything and says that it is ready.
     pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
         let loaded = settings(&options, &log)?;
-        let Opened { store, restored, forgetful } = ledger(&options, &log)?;
+        let Opened { store, restored, forgetful, known } = ledger(&options, &log)?;
+        point("start.ledger");
         let own = protect::own_addresses();
         let (asides, asides_out) = mpsc::unbounded_channel();
         let (notices, notices_out) = mpsc::channel(QUEUE);
         let (requests, requests_out) = mpsc::channel(QUEUE);
-        let (news, news_out) = mpsc::channel(QUEUE);
+        let (pasts, pasts_out) = mpsc::channel(PASTS);
 
         let spared = spared(&loaded, &restored.bans);
         let mut warden = Warden::new();
         warden.configure(plan::rules(&loaded.settings, &own));
-        let (source, source_name) = source(&options);
-        let checkpoint = restored.checkpoints.iter().find(|known| known.source == source_name).cloned();
-        let start = match (&checkpoint, &source) {
-            (Some(checkpoint), _) => Start::Resume {
-                checkpoint: checkpoint.cursor,
-                feed_from: plan::feed_from(&loaded.settings, checkpoint.stamp),
-            },
-            (None, Source::Live) => Start::Recent { feed_from: plan::feed_from(&loaded.settings, clock::now()) },
-            (None, Source::Directory(_) | Source::Files(_)) => Start::Head,
-        };
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
-        warden.restore(restored.bans.clone(), restored.counted_from.iter().cloned().chain(overdue));
+        let counted_from = restored.counted_from.iter().cloned().chain(overdue);
+        warden.restore(restored.bans.clone(), counted_from, restored.pauses.iter().cloned(), clock::now());
+        let incomplete = snapshot::take_up(&mut warden, &restored, &loaded.settings);
         warden.clock_was_set(clock::now());
 
         let ledger = store.map(Ledger::spawn).transpose()?;
@@ -66,8 +65,11 @@ impl Daemon {
             log,
             ledger,
             forgetful,
+            debt: Debt { known, ..Debt::default() },
             unwritten: Transaction::default(),
+            unheard: VecDeque::new(),
             ledger_retry: Retry::default(),
+            last_attempt: restored.attempts.iter().map(|attempt| attempt.number).max().unwrap_or_default(),
             firewall,
             owed: BTreeSet::new(),
             rebuild_owed: false,
@@ -78,9 +80,10 @@ impl Daemon {
             bus: None,
             bus_retry: Retry::default(),
             requests,
-            reader: None,
-            source_name,
-            changes: VecDeque::new(),
+            readings: Readings::new(restored.checkpoints.clone(), restored.snapshot.sessions.clone(), incomplete),
+            pasts,
+            feeding: 0,
+            snapshots: Snapshots::default(),
             progress: Progress::default(),
             own: OwnAddresses { known: own, asked: None },
             asides,
@@ -89,12 +92,13 @@ impl Daemon {
             stop: false,
             options,
         };
-        let inbox = Inbox::new(news_out, requests_out, notices_out, asides_out)?;
+        let inbox = Inbox::new(requests_out, notices_out, asides_out, pasts_out)?;
         daemon.take_up(restored).await;
         // The bans are in force by now, whatever the journal says.
-        let plan = Plan { source, start, once: daemon.options.once, liveness: journal::LIVENESS };
-        let sifter = Box::new(plan::Sifter::new(plan::sieve(&daemon.settings)));
-        daemon.reader = Some(journal::Handle::spawn(plan, sifter, news).map_err(StartError::Journal)?);
+        let local = local(&daemon.options);
+        daemon.read_local(local).map_err(StartError::Journal)?;
+        daemon.read_others();
+        point("start.reading");
         daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
             Ok(bus) => bus,
             // Somebody else owns the name: two daemons would ban at cross purposes.
@@ -107,6 +111,7 @@ impl Daemon {
         };
         daemon.plan_ahead();
         notify::ready(&daemon.status());
+        point("start.ready");
         let jails = views::running(&daemon.settings);
         daemon.log.tell(Record::Started { jails, bans: daemon.warden.roster().len() });
         Ok((daemon, inbox))
@@ -119,10 +124,12 @@ impl Daemon {
             let policy = plan::policy(&self.settings, &self.spared);
             match firewall.restore(policy, self.elements(), now).await {
                 Ok(found) => {
+                    point("start.restored");
                     let found = found.into_iter().map(|adopted| (adopted.place, adopted.until));
                     let lifted: Vec<Ban> = restored.lifted.into_iter().map(|past| past.ban).collect();
                     let refused = self.warden.adopt(found, &lifted, &self.spared, now);
                     self.remove(refused).await;
+                    point("start.adopted");
                 }
                 Err(error) => {
                     self.owe_rebuild();
@@ -136,42 +143,43 @@ impl Daemon {
             transaction.count_from(ban.place.clone(), ban.until);
         }
         self.commit(transaction, Durability::Entries).await;
-        for (moment, past) in restored.unannounced {
-            match (moment, past.ended) {
-                (Moment::Begun, _) => self.log.tell(Record::Banned(past.ban.clone())),
-                (Moment::Ended, Some((_, end))) => self.log.tell(Record::Unbanned { ban: past.ban.clone(), end }),
-                (Moment::Ended, None) => continue,
-            }
-            self.unwritten.announced(&past.ban, moment);
-        }
+        point("start.overdue");
+        self.tell_again(restored.unannounced);
+        point("start.retold");
         let unwanted = self.warden.lift_unwanted(&self.spared, now);
         self.carry_out(unwanted, First::Ledger).await;
+        point("start.lifted");
     }
 
     /// Ends everything in the order that loses nothing: no more entries, the last checkpoint, then the log. Bans stay.
     pub(super) async fn close(mut self, inbox: Inbox) {
         notify::stopping();
-        if let Some(reader) = &self.reader {
-            reader.stop();
-        }
         drop(inbox);
+        self.last_snapshot().await;
+        self.readings.stop();
         if let Some(printer) = &self.printer
             && self.options.once
         {
             // Nobody reads the totals: nothing to mend.
             let _ = printer.totals(self.progress.entries, self.failures());
         }
+        self.log.flushed().await;
         self.write_checkpoint(Durability::Command).await;
+        if self.forgetful {
+            // The last chance for what is owed.
+            let opened = Store::open(&self.options.state, clock::now());
+            self.ledger_reopened(opened).await;
+        }
         self.bus = None;
         if let Some(ledger) = self.ledger.take()
             && let Err(error) = ledger.close().await
         {
             self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
         }
+        point("close.ledger");
         self.log.tell(Record::Stopped { bans: self.warden.roster().len() });
-        if let Some(reader) = self.reader.take() {
-            reader.join();
-        }
+        self.readings.join();
+        point("close.end");
     }
 }
 
@@ -180,16 +188,18 @@ pub fn layout(options: &Options) -> Layout {
     options.config.clone().map_or(Layout::System, Layout::Directory)
 }
 
-/// The journal that is read, and the name that the ledger keeps its cursor under.
-pub fn source(options: &Options) -> (Source, String) {
-    if let Some(directory) = &options.journal_directory {
-        return (Source::Directory(directory.clone()), format!("directory {}", directory.display()));
-    }
-    if options.journal_file.is_empty() {
-        return (Source::Live, "local".into());
-    }
-    let files: Vec<PathBuf> = options.journal_file.iter().map(PathBuf::from).collect();
-    (Source::Files(files), format!("files {}", options.journal_file.join(" ")))
+/// This machine's own journal, or what the options name in its place.
+fn local(options: &Options) -> Wanted {
+    let source = SourceName::local();
+    let (name, journal) = if let Some(directory) = &options.journal_directory {
+        (format!("directory {}", directory.display()), Source::Directory(directory.clone()))
+    } else if options.journal_file.is_empty() {
+        (source.to_string(), Source::Live)
+    } else {
+        let files = options.journal_file.iter().map(PathBuf::from).collect();
+        (format!("files {}", options.journal_file.join(" ")), Source::Files(files))
+    };
+    Wanted { name, source, journal }
 }
 
 /// The ledger as it was found.
@@ -199,28 +209,33 @@ struct Opened {
     restored: Restored,
     /// It could not be opened for writing: `store` ends with the process.
     forgetful: bool,
+    /// `restored` is what the file has.
+    known: bool,
 }
 
-/// Opens the ledger. Where that fails the daemon goes on from memory, with the bans that can be read all the same, and
-/// says so; only another daemon's lock stops it.
+/// Opens the ledger. Where that fails the daemon goes on from memory, with what can be read all the same, says so, and
+/// tries again later; only another daemon's lock stops it.
 fn ledger(options: &Options, log: &Log) -> Result<Opened, StartError> {
     if options.dry_run {
-        return Ok(Opened { store: None, restored: Restored::default(), forgetful: false });
+        return Ok(Opened { store: None, restored: Restored::default(), forgetful: false, known: true });
     }
     match Store::open(&options.state, clock::now()) {
         Ok((store, restored)) => {
             if let Some(aside) = &restored.kept_aside {
                 log.tell(Record::LedgerDamaged { aside: aside.clone() });
             }
-            Ok(Opened { store: Some(store), restored, forgetful: false })
+            Ok(Opened { store: Some(store), restored, forgetful: false, known: true })
         }
         Err(error @ OpenError::Locked(_)) => Err(StartError::Ledger(error)),
         Err(error) => {
             log.tell(Record::LedgerUnwritable { error: chain(&error) });
             let store = Store::in_memory().map_err(StartError::Memory)?;
             // That it can be read neither is no news after the above.
-            let bans = Store::read_bans(&options.state, clock::now()).unwrap_or_default();
-            Ok(Opened { store: Some(store), restored: Restored { bans, ..Restored::default() }, forgetful: true })
+            let (restored, known) = match Store::read(&options.state, clock::now()) {
+                Ok(restored) => (restored, true),
+                Err(_) => (Restored::default(), false),
+            };
+            Ok(Opened { store: Some(store), restored, forgetful: true, known })
         }
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::crash::point;
 use super::effects::First;
 use super::report::{Record, counted};
 use super::{Aside, Daemon, clock, notify, plan, protect, start};
 use crate::bus::{Bus, BusError};
-use crate::journal;
 use crate::ledger::{Durability, Transaction};
 
 /// A checkpoint that carries no decision is written this often at the most.
@@ -19,40 +19,51 @@ const ADDRESSES: Duration = Duration::from_secs(30);
 const PULSE: Duration = Duration::from_secs(10);
 /// The longest sleep towards an instant of the wall clock, which may be set while we sleep.
 const DOZE: Duration = Duration::from_secs(600);
+/// So often it is looked whether journals of further senders have come.
+const LOOK: Duration = Duration::from_secs(5);
 /// What is over is forgotten this often.
 const PURGE: Duration = Duration::from_secs(24 * 3600);
+
+/// That subjects are forgotten early is told this often at the most.
+const EVICTED: Duration = Duration::from_secs(600);
 
 /// When what is next done.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
+    /// How many subjects were told to be forgotten early, and when.
+    evicted: (u64, Option<Instant>),
     pulse: Option<Instant>,
     pulsing: bool,
     purge: Option<Instant>,
+    look: Option<Instant>,
 }
 
 impl Daemon {
     /// The next instant at which [`Daemon::upkeep`] has something to do.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let now = instant();
-        let ends = self.warden.deadline().map(|end| now + end.since(clock::now()).min(DOZE));
+        let deadline = [self.warden.deadline(), self.warden.next_pause_end()].into_iter().flatten().min();
+        let ends = deadline.map(|end| now + end.since(clock::now()).min(DOZE));
         let checkpoint = self.has_unwritten().then(|| self.progress.written.map_or(now, |last| last + CHECKPOINT));
-        let retries = [self.kernel_retry.at(), self.ledger_retry.at(), self.bus_retry.at()];
-        let agenda = [self.agenda.pulse, self.agenda.purge];
+        let retries = [self.kernel_retry.at(), self.ledger_retry.at(), self.bus_retry.at(), self.debt.retry.at()];
+        let agenda = [self.snapshots.due(), self.agenda.pulse, self.agenda.purge, self.agenda.look];
         [ends, checkpoint].into_iter().chain(retries).chain(agenda).flatten().min()
     }
 
     fn has_unwritten(&self) -> bool {
         self.ledger.is_some()
             && self.ledger_retry.at().is_none()
-            && (self.progress.reached.is_some() || !self.unwritten.is_empty())
+            && (self.readings.has_moved() || !self.unwritten.is_empty() || !self.unheard.is_empty())
     }
 
     /// Does all that is due.
     pub(super) async fn upkeep(&mut self) {
         let now = instant();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.end_pauses();
         let ended = self.warden.expire(clock::now());
         if !ended.is_empty() {
+            point("expired");
             self.carry_out(ended, First::Kernel).await;
         }
         if due(self.kernel_retry.at()) {
@@ -62,6 +73,12 @@ impl Daemon {
         if checkpoint_due || due(self.ledger_retry.at()) {
             self.write_checkpoint(Durability::Entries).await;
         }
+        if due(self.debt.retry.at()) {
+            self.reopen_ledger();
+        }
+        if due(self.snapshots.due()) {
+            self.begin_snapshot(now);
+        }
         if due(self.bus_retry.at()) {
             self.serve_on_bus();
         }
@@ -70,6 +87,11 @@ impl Daemon {
         }
         if due(self.agenda.purge) {
             self.purge(now).await;
+        }
+        self.tell_evicted(now);
+        if due(self.agenda.look) {
+            self.look_for_senders();
+            self.plan_to_look();
         }
         if self.untold_status {
             self.untold_status = false;
@@ -82,17 +104,28 @@ impl Daemon {
 
     /// Writes how far the reader is, and what is still owed to the ledger.
     pub(super) async fn write_checkpoint(&mut self, durability: Durability) {
-        let transaction =
-            Transaction { checkpoints: self.checkpoint().into_iter().collect(), ..Transaction::default() };
+        let transaction = Transaction { checkpoints: self.checkpoints(), ..Transaction::default() };
         self.progress.written = Some(instant());
+        point("checkpoint.before");
         self.commit(transaction, durability).await;
+        point("checkpoint.after");
     }
 
     /// Puts the first pulse and the first purge on the agenda.
     pub(super) fn plan_ahead(&mut self) {
         let now = instant();
+        if self.forgetful {
+            self.debt.retry.failed(now);
+        }
         self.agenda.pulse = notify::watchdog_interval().map(|interval| now + interval);
+        self.plan_snapshots(now);
         self.agenda.purge = self.ledger.is_some().then(|| now + Duration::from_secs(60));
+        self.plan_to_look();
+    }
+
+    /// Puts the next look for senders on the agenda, where any may come.
+    pub(super) fn plan_to_look(&mut self) {
+        self.agenda.look = self.expects_senders().then(|| instant() + LOOK);
     }
 
     /// Asks every thread whether it goes round. The answer comes back as an [`Aside`], so that one that hangs does not
@@ -102,21 +135,24 @@ impl Daemon {
         if std::mem::replace(&mut self.agenda.pulsing, true) {
             return;
         }
-        let Some(reader) = self.reader.as_ref().map(journal::Handle::probe) else { return };
+        let readers = self.readings.probes();
         let firewall = self.firewall.clone();
         let ledger = self.ledger.clone();
         let asides = self.asides.clone();
         tokio::spawn(async move {
             let all = async {
-                reader.await.is_ok()
-                    && match firewall {
-                        Some(firewall) => firewall.alive().await.is_ok(),
-                        None => true,
+                for reader in readers {
+                    if reader.await.is_err() {
+                        return false;
                     }
-                    && match ledger {
-                        Some(ledger) => ledger.alive().await,
-                        None => true,
-                    }
+                }
+                (match firewall {
+                    Some(firewall) => firewall.alive().await.is_ok(),
+                    None => true,
+                }) && match ledger {
+                    Some(ledger) => ledger.alive().await,
+                    None => true,
+                }
             };
             let alive = tokio::time::timeout(PULSE, all).await.unwrap_or(false);
             // The loop being gone is the end of the program.
@@ -135,9 +171,25 @@ impl Daemon {
     async fn purge(&mut self, now: Instant) {
         self.agenda.purge = Some(now + PURGE);
         let before = clock::now().before(self.settings.history);
+        self.warden.forget_pauses_before(before);
         if let Some(ledger) = self.ledger.clone() {
             // What could not be purged today is purged tomorrow; that the ledger cannot be written is told by a commit.
             tokio::spawn(async move { ledger.purge(before).await });
+        }
+    }
+
+    /// Says how many subjects were forgotten early since that was said last.
+    fn tell_evicted(&mut self, now: Instant) {
+        let (told, when) = self.agenda.evicted;
+        let figures = self.warden.jails().filter_map(|jail| self.warden.figures(jail.as_str()));
+        let evicted = figures.map(|figures| figures.evicted).sum();
+        // A jail that is gone takes its count with it.
+        let count = evicted - told.min(evicted);
+        if count > 0 && when.is_none_or(|when| when + EVICTED <= now) {
+            self.agenda.evicted = (evicted, Some(now));
+            self.log.tell(Record::Evicted { count });
+        } else if count == 0 {
+            self.agenda.evicted.0 = evicted;
         }
     }
 
@@ -165,8 +217,11 @@ impl Daemon {
             counted(jails, "jail"),
             self.progress.entries
         );
-        if !self.progress.caught_up {
+        if self.readings.catching_up() {
             text.push_str("; catching up");
+        }
+        if self.readings.iter().any(|reading| reading.failure.is_some()) {
+            text.push_str("; a journal cannot be read");
         }
         if !self.owed.is_empty() || self.rebuild_owed {
             text.push_str("; the firewall refuses changes");

@@ -46,6 +46,7 @@ fn jail_view(
         ban_time: rules.map_or(settings.bantime, |rules| rules.bantime),
         ports: jail.map(|jail| ports(&jail.scope)).unwrap_or_default(),
         enabled: jail.is_none_or(|jail| jail.enabled),
+        paused: warden.is_paused(&name),
         currently_failing: count(figures.failing),
         failures_total: figures.failures,
         currently_banned: count(warden.roster().of_jail(&name).count()),

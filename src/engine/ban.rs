@@ -120,6 +120,15 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// Lets go of the entries that led to it, but for the deciding one, which is the ban's key.
+    pub(super) fn forget_evidence(&mut self) {
+        if let Cause::Failures { evidence, .. } | Cause::Configuration { evidence } = self {
+            *evidence = Vec::new();
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     /// One line for people: `failures`, `operator uid 0: reason`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

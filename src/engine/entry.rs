@@ -83,6 +83,19 @@ pub struct EntryRef {
     pub seqnum: u64,
 }
 
+impl EntryRef {
+    /// What stands for a failure that a program reported and no journal holds: `number` is unlike any other such one's.
+    /// No sequence of journald's has the id 0.
+    pub fn attempt(number: u64) -> EntryRef {
+        EntryRef { seqnum_id: 0, seqnum: number }
+    }
+
+    /// Is it one of [`EntryRef::attempt`]'s?
+    pub fn is_attempt(&self) -> bool {
+        self.seqnum_id == 0
+    }
+}
+
 impl fmt::Display for EntryRef {
     /// As a cursor that sd-journal takes: `s=…;i=…`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

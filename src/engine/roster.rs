@@ -1,4 +1,7 @@
 //! The bans in force, by place and by the instant they end; at most one for each place.
+//!
+//! What a ban rests on goes to the ledger with the decision and is not kept here beyond that: of a hundred thousand bans it
+//! would take as much room again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -35,10 +38,25 @@ impl State {
 /// A ban in force and how far it has got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The ban.
+    /// The ban; without its evidence once it is [`State::Banned`].
     pub ban: Ban,
     /// Its state.
     pub state: State,
+}
+
+impl Held {
+    fn new(ban: Ban, state: State) -> Held {
+        let mut held = Held { ban, state };
+        held.get_to(state);
+        held
+    }
+
+    fn get_to(&mut self, state: State) {
+        self.state = state;
+        if state == State::Banned {
+            self.ban.cause.forget_evidence();
+        }
+    }
 }
 
 /// The bans in force.
@@ -55,7 +73,7 @@ impl Roster {
         if ban.until != Stamp::NEVER {
             self.ends.insert((ban.until, ban.place.clone()));
         }
-        self.held.insert(ban.place.clone(), Held { ban, state });
+        self.held.insert(ban.place.clone(), Held::new(ban, state));
         earlier
     }
 
@@ -74,7 +92,7 @@ impl Roster {
     /// Notes how far the ban of `place` has got, if it is still in force.
     pub fn mark(&mut self, place: &Place, state: State) {
         if let Some(held) = self.held.get_mut(place) {
-            held.state = state;
+            held.get_to(state);
         }
     }
 
@@ -131,6 +149,7 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::engine::ban::Cause;
+    use crate::engine::entry::EntryRef;
 
     fn ban(subject: &str, until: Stamp) -> Ban {
         let place = Place { jail: JailName::manual(), subject: subject.parse().unwrap() };
@@ -150,6 +169,22 @@ mod tests {
         }
         assert_eq!(ended, ["192.0.2.1", "192.0.2.2"]);
         assert_eq!((roster.len(), roster.next_end()), (1, None));
+    }
+
+    #[test]
+    fn evidence_is_kept_until_the_ledger_has_it() {
+        let mut roster = Roster::default();
+        let entry = EntryRef { seqnum_id: 1, seqnum: 2 };
+        let cause = Cause::Failures { decided: entry, evidence: vec![entry; 5] };
+        let ban = Ban { cause, ..ban("192.0.2.1", Stamp::NEVER) };
+        let place = ban.place.clone();
+        let evidence = |roster: &Roster| roster.at(&place).unwrap().ban.cause.evidence().len();
+        roster.put(ban, State::Pending);
+        roster.mark(&place, State::Unsaved);
+        assert_eq!(evidence(&roster), 5);
+        roster.mark(&place, State::Banned);
+        assert_eq!(evidence(&roster), 0);
+        assert!(matches!(&roster.at(&place).unwrap().ban.cause, Cause::Failures { decided, .. } if *decided == entry));
     }
 
     #[test]

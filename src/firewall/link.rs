@@ -271,6 +271,17 @@ fn refusal(message: &Message<'_>, errno: i32, batch: &Batch) -> Refusal {
     Refusal { errno, about: about.cloned(), words, elements }
 }
 
+/// Reads any message as an answer to a transaction.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_garbled(message: &Message<'_>) {
+    let mut batch = Batch::new();
+    batch.flush_rules();
+    if let Some(errno) = answer(message) {
+        let refused = FirewallError::from(Failure::Refused(vec![refusal(message, errno, &batch)]));
+        assert!(!refused.to_string().is_empty());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

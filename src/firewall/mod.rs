@@ -19,6 +19,8 @@ mod audit;
 mod batch;
 mod disarm;
 mod elements;
+#[cfg(any(test, fuzzing))]
+pub mod garbled;
 mod keeper;
 mod kernel;
 mod link;

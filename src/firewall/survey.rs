@@ -273,6 +273,23 @@ pub(super) fn is_ours(message: &Message<'_>, table: u16) -> bool {
     message.family() == Some(INET) && message.attributes().find_kind(table).and_then(text) == Some(TABLE)
 }
 
+/// Reads any message as a part of each dump.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_garbled(message: &Message<'_>) {
+    Seen::read(message);
+    for name in ["sshd4_32", "sshd6_64"] {
+        ban_set(message, name);
+    }
+    if let Some(set) = message.attributes().find_kind(sys::NFTA_SET_NAME).and_then(text).and_then(BanSet::parse) {
+        assert_eq!(BanSet::parse(&set.name()), Some(set));
+    }
+    let list = message.attributes().find_kind(sys::NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
+    for shown in Attributes(list).filter_map(|(_, element)| Shown::parse(element)) {
+        assert!(!shown.key.is_empty());
+    }
+    is_ours(message, sys::NFTA_RULE_TABLE);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -228,6 +228,15 @@ impl std::fmt::Display for Author {
     }
 }
 
+/// Hears any bytes, as if the kernel had told them.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_garbled(bytes: &[u8]) {
+    let mut heard = Heard { own: 7, whole: Foreign::default(), overrun: false };
+    let mut unfinished = Foreign::default();
+    Messages(bytes).for_each(|message| heard.take(&message, &mut unfinished));
+    assert!(!heard.whole.to_string().contains(char::is_control), "what a process calls itself cannot forge a line");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

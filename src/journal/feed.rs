@@ -10,7 +10,7 @@ use crate::engine::jail::Sighting;
 use crate::engine::time::Stamp;
 
 /// Examines the entries of `source` not older than `from`, up to and including `until` (`None`: the present end), through
-/// a handle of its own, in this thread. Returns how many entries it read.
+/// a handle of its own, in this thread, as long as it is `wanted`. Returns how many entries it read.
 ///
 /// # Errors
 /// The journal cannot be opened or read; what came before the error has been sighted.
@@ -20,6 +20,7 @@ pub fn read_between(
     until: Option<&Cursor>,
     examine: &mut dyn Examine,
     sighted: &mut dyn FnMut(Sighting),
+    wanted: &dyn Fn() -> bool,
 ) -> Result<u64, JournalError> {
     let mut stream = Stream::open(source)?;
     let end = match until {
@@ -32,26 +33,30 @@ pub fn read_between(
     let mut page = Page::default();
     let mut entries = 0;
     // Taking every entry's cursor would cost as much as reading it: only from the stamp of `end` on can one be past it.
-    while stream.advance()? && !(stream.stamp()? >= end.realtime && stream.is_past(&end)?) {
+    while wanted() && stream.advance()? {
+        let stamp = stream.stamp()?;
+        if stamp >= end.realtime && stream.is_past(&end)? {
+            break;
+        }
         entries += 1;
-        sight(&mut stream, &mut page, examine, sighted).ok();
+        sight(&mut stream, stamp, &mut page, examine, sighted).ok();
     }
     Ok(entries)
 }
 
-/// Examines the current entry of `stream` and hands on its sightings. Is it marked as a notice of journald?
+/// Examines the current entry of `stream`, which has this `stamp`, and hands on its sightings. Is it marked as a notice of journald?
 ///
 /// # Errors
 /// The entry cannot be read as a whole; then it has not been examined, or has sighted nothing.
 pub(super) fn sight(
     stream: &mut Stream,
+    stamp: Stamp,
     page: &mut Page,
     examine: &mut dyn Examine,
     sighted: &mut dyn FnMut(Sighting),
 ) -> Result<bool, JournalError> {
-    let marked = stream.copy(examine.wanted(), page)?;
+    let marked = stream.copy(stamp, examine.wanted(), page)?;
     let entry = page.entry();
-    let stamp = entry.stamp();
     let mut place = None;
     let mut failure = None;
     examine.examine(entry, &mut |jail: JailName, address: IpAddr| {

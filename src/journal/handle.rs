@@ -36,7 +36,7 @@ impl Handle {
                     reader.run();
                 }
             }
-            Err(error) => drop(opened.send(Err(error))),
+            Err(unopened) => drop(opened.send(Err(unopened.error))),
         })?;
         let handle = Handle { bell, orders, thread: Some(thread) };
         match result.recv() {
@@ -46,10 +46,40 @@ impl Handle {
         }
     }
 
+    /// As [`Handle::spawn`], for a journal that need not be there yet: does not wait for it. The thread tells
+    /// [`News::Failed`] once if it cannot be opened, and tries again until it is [`News::Reopened`]; with [`Plan::once`]
+    /// it tells [`News::End`] instead. A journal that was not there is read from its head, not from [`Start::Recent`].
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn spawn_patient(
+        plan: Plan,
+        examine: Box<dyn Examine>,
+        out: mpsc::Sender<News>,
+    ) -> Result<Handle, JournalError> {
+        let bell = Arc::new(Bell::new()?);
+        let (orders, inbox) = channel();
+        let line = Line::new(Arc::clone(&bell), inbox, out);
+        let thread = Builder::new().name("journal".into()).spawn(move || {
+            // Where it was stopped before there was a journal, there is nothing to run.
+            if let Ok(reader) = Reader::open_patiently(plan, examine, line) {
+                reader.run();
+            }
+        })?;
+        Ok(Handle { bell, orders, thread: Some(thread) })
+    }
+
     /// Examines with `examine` from some entry on, which [`News::Replaced`] names; no entry is lost or comes twice.
     pub fn replace(&self, examine: Box<dyn Examine>) {
         // A thread that has ended needs no successor.
         let _ = self.orders.send(Order::Replace(examine));
+        self.bell.ring();
+    }
+
+    /// Asks which sessions are open: [`News::Saved`] follows, once nothing is left to be fed.
+    pub fn save(&self) {
+        // A thread that has ended has told all it knew.
+        let _ = self.orders.send(Order::Save);
         self.bell.ring();
     }
 

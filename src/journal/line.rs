@@ -21,6 +21,8 @@ pub enum Order {
     Probe(oneshot::Sender<()>),
     /// Examine with this from now on.
     Replace(Box<dyn Examine>),
+    /// Tell which sessions are open.
+    Save,
 }
 
 /// Why the thread ends: it was asked to, or nobody is there to hear it.
@@ -33,12 +35,13 @@ pub struct Line {
     orders: Receiver<Order>,
     out: mpsc::Sender<News>,
     successors: VecDeque<Box<dyn Examine>>,
+    save: bool,
 }
 
 impl Line {
     /// A line of these parts.
     pub fn new(bell: Arc<Bell>, orders: Receiver<Order>, out: mpsc::Sender<News>) -> Line {
-        Line { bell, orders, out, successors: VecDeque::new() }
+        Line { bell, orders, out, successors: VecDeque::new(), save: false }
     }
 
     /// Hands `news` to the loop, waiting while the channel is full.
@@ -88,6 +91,7 @@ impl Line {
                 // Who asked may have given up waiting.
                 Order::Probe(answer) => drop(answer.send(())),
                 Order::Replace(examine) => self.successors.push_back(examine),
+                Order::Save => self.save = true,
             }
         }
         Ok(())
@@ -96,6 +100,11 @@ impl Line {
     /// Was the thread asked to end?
     pub fn is_stopped(&self) -> bool {
         self.bell.is_stopped()
+    }
+
+    /// Was it asked which sessions are open?
+    pub fn is_to_save(&mut self) -> bool {
+        std::mem::take(&mut self.save)
     }
 
     /// The next one to examine with, if one was ordered.

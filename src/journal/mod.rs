@@ -11,6 +11,7 @@ mod source;
 mod stream;
 mod suppressed;
 mod sys;
+mod watch;
 
 use std::io;
 use std::net::IpAddr;
@@ -19,12 +20,13 @@ use std::time::Duration;
 
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Cursor, Entry, Field, Wanted};
+use crate::engine::filter::OpenSessions;
 use crate::engine::jail::Sighting;
 use crate::engine::time::Stamp;
 
 pub use feed::read_between;
 pub use handle::Handle;
-pub use source::Source;
+pub use source::{Source, senders};
 pub use suppressed::Suppressed;
 
 /// What is done with the entries: the filters of all jails.
@@ -38,6 +40,14 @@ pub trait Examine: Send {
 
     /// Looks at one entry and calls `sighted` for every failure that it completes.
     fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr));
+
+    /// The sessions that are open behind the entry examined last: all that it remembers from one entry to the next.
+    fn sessions(&self) -> Vec<OpenSessions> {
+        Vec::new()
+    }
+
+    /// Goes on with these sessions and no others.
+    fn resume(&mut self, _sessions: &[OpenSessions]) {}
 }
 
 /// What is read, from where on, and for how long.
@@ -57,14 +67,14 @@ pub struct Plan {
 pub const LIVENESS: Duration = Duration::from_secs(60);
 
 /// Where reading begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Feed what lies from `feed_from` up to and including the checkpoint, then go on after the checkpoint.
+    /// Feed what lies from `feed` up to and including the checkpoint, then go on after the checkpoint.
     Resume {
         /// The last entry whose decisions are committed.
         checkpoint: Cursor,
-        /// Entries older than this matter to no window.
-        feed_from: Stamp,
+        /// From where on.
+        feed: FeedFrom,
     },
     /// No checkpoint is known: feed what lies from `feed_from` up to the present end, then follow.
     Recent {
@@ -73,6 +83,20 @@ pub enum Start {
     },
     /// Every entry there is, decided at its own time.
     Head,
+}
+
+/// Where feeding begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedFrom {
+    /// Entries older than this matter to no window.
+    Stamp(Stamp),
+    /// What lies up to and including `cursor` is known.
+    Behind {
+        /// The last entry that need not be read again.
+        cursor: Cursor,
+        /// The sessions that were open behind it.
+        sessions: Vec<OpenSessions>,
+    },
 }
 
 /// What a sighting is good for.
@@ -130,6 +154,13 @@ pub enum News {
         /// The last entry of the former one.
         at: Option<Cursor>,
     },
+    /// What [`Handle::save`] asked for. All sightings up to `cursor` have been handed over before.
+    Saved {
+        /// The last entry examined; `None` where there is none yet or the journal cannot name it.
+        cursor: Option<Cursor>,
+        /// The sessions that are open behind it.
+        sessions: Vec<OpenSessions>,
+    },
     /// Reading failed; it is tried again, ever less often, until it is [`News::Reopened`]. Comes once per outage.
     Failed {
         /// Why.
@@ -149,6 +180,21 @@ pub enum Reason {
     Deaf,
     /// After [`News::Failed`].
     Failed,
+}
+
+impl JournalError {
+    /// Is the reason that there is no such journal (yet)?
+    pub fn is_absence(&self) -> bool {
+        match self {
+            JournalError::Open { cause, .. } => cause.raw_os_error() == Some(libc::ENOENT),
+            JournalError::NoFile(_) => true,
+            JournalError::System(error) => error.kind() == io::ErrorKind::NotFound,
+            JournalError::Unreadable
+            | JournalError::Pattern { .. }
+            | JournalError::Read(_)
+            | JournalError::Cursor(_) => false,
+        }
+    }
 }
 
 /// Why a journal cannot be read.

@@ -6,13 +6,17 @@ use super::feed::sight;
 use super::line::{Line, Stopped};
 use super::order::order;
 use super::stream::{Place, Presence, Stream};
-use super::{Examine, Harvest, JournalError, News, Phase, Plan, Reason, Start};
+use super::{Examine, FeedFrom, Harvest, JournalError, News, Phase, Plan, Reason, Start};
 use crate::engine::entry::{Cursor, Page};
 use crate::engine::time::Stamp;
 
 /// A harvest is handed over when it has so many entries or sightings, or when there is nothing more to read.
 const ENTRIES: u64 = 4096;
 const SIGHTINGS: usize = 512;
+/// … or has taken so long: with the slowest messages for the slowest patterns an entry takes milliseconds, and the loop
+/// wants to hear that we live. The clock is looked at once in so many entries.
+const LONG: Duration = Duration::from_millis(200);
+const LOOK: u64 = 16;
 
 /// journald tells its readers up to 250 ms late. Failures come in rows: so long after one we look by ourselves.
 const ALERT: Duration = Duration::from_secs(30);
@@ -35,6 +39,8 @@ pub struct Reader {
     feed: Option<Feed>,
     /// Everything up to here has been examined, or is fed.
     position: Option<Cursor>,
+    /// More than that has been examined: the journal could not name the last entry.
+    ahead: bool,
     page: Page,
     caught_up: bool,
     alert_until: Option<Instant>,
@@ -44,9 +50,9 @@ pub struct Reader {
     opening: Vec<News>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Feed {
-    from: Stamp,
+    from: FeedFrom,
     until: Cursor,
 }
 
@@ -67,42 +73,68 @@ enum Close {
     Past,
 }
 
+/// What comes next in the journal.
+enum Next {
+    Entry(Stamp),
+    /// An entry behind the mark.
+    Past,
+    None,
+}
+
 impl Reader {
-    /// Opens the journal and finds where to begin.
-    pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, JournalError> {
-        let mut stream = Stream::open(&plan.source)?;
-        let mut opening = Vec::new();
-        let (feed, position) = match plan.start {
-            Start::Head => (None, None),
-            Start::Recent { feed_from } => {
-                let end = stream.end()?;
-                (end.map(|until| Feed { from: feed_from, until }), end)
-            }
-            Start::Resume { checkpoint, feed_from } => {
-                let (position, gap) = resumed(&mut stream, checkpoint)?;
-                opening.extend(gap);
-                (position.map(|until| Feed { from: feed_from, until }), position)
-            }
-        };
-        if plan.start != Start::Head && feed.is_none() {
-            opening.push(News::Fed);
+    /// Opens the journal and finds where to begin; gives back what it was given where it cannot.
+    pub fn open(plan: Plan, examine: Box<dyn Examine>, line: Line) -> Result<Reader, Box<Unopened>> {
+        match Opened::of(&plan, &*examine) {
+            Ok(Opened { stream, feed, position, opening }) => Ok(Reader {
+                liveness_due: now() + plan.liveness,
+                plan,
+                examine,
+                line,
+                stream,
+                feed,
+                position,
+                ahead: false,
+                page: Page::default(),
+                caught_up: false,
+                alert_until: None,
+                retry: RETRY,
+                opening,
+            }),
+            Err(error) => Err(Box::new(Unopened { error, examine, line })),
         }
-        stream.select(examine.terms().as_deref())?;
-        stream.seek(Place::after(position.as_ref()))?;
-        Ok(Reader {
-            liveness_due: now() + plan.liveness,
-            plan,
-            examine,
-            line,
-            stream,
-            feed,
-            position,
-            page: Page::default(),
-            caught_up: false,
-            alert_until: None,
-            retry: RETRY,
-            opening,
-        })
+    }
+
+    /// As [`Reader::open`], trying ever less often until it works. Tells once that it does not.
+    pub fn open_patiently(mut plan: Plan, mut examine: Box<dyn Examine>, mut line: Line) -> Result<Reader, Stopped> {
+        let mut retry = RETRY;
+        let mut failed = false;
+        loop {
+            let error = match Reader::open(plan.clone(), examine, line) {
+                Ok(mut reader) => {
+                    let reopened = failed.then_some(News::Reopened { reason: Reason::Failed });
+                    reader.opening.splice(0..0, reopened);
+                    return Ok(reader);
+                }
+                Err(unopened) => {
+                    let Unopened { error, examine: given, line: back } = *unopened;
+                    (examine, line) = (given, back);
+                    error
+                }
+            };
+            if error.is_absence() && matches!(plan.start, Start::Recent { .. }) {
+                // What comes into being while we wait for it is new from its first entry on.
+                plan.start = Start::Head;
+            }
+            if !std::mem::replace(&mut failed, true) {
+                line.send(News::Failed { error })?;
+            }
+            if plan.once {
+                line.send(News::End)?;
+                return Err(Stopped);
+            }
+            pause(&mut line, retry)?;
+            retry = (retry * 2).min(RETRY_MOST);
+        }
     }
 
     /// Reads until it is stopped, nobody listens, or the plan is done.
@@ -119,12 +151,16 @@ impl Reader {
         for news in std::mem::take(&mut self.opening) {
             self.line.send(news)?;
         }
-        while let Some(feed) = self.feed {
-            self.feed(feed)?;
+        while let Some(feed) = self.feed.clone() {
+            self.feed(&feed)?;
         }
         loop {
             let close = self.harvest(Phase::Live, None)?;
             self.line.attend()?;
+            if self.line.is_to_save() {
+                let cursor = self.position.filter(|_| !self.ahead);
+                self.line.send(News::Saved { cursor, sessions: self.examine.sessions() })?;
+            }
             if let Some(successor) = self.line.successor() {
                 self.hand_over(successor, close)?;
                 continue;
@@ -151,9 +187,20 @@ impl Reader {
     }
 
     /// Feeds, then stands behind the checkpoint. A new one to examine with starts it over: windows take an entry once.
-    fn feed(&mut self, feed: Feed) -> Result<(), Halt> {
-        self.stream.seek(Place::From(feed.from))?;
-        while feed.from <= feed.until.realtime && self.harvest(Phase::Feed, Some(&feed.until))? == Close::Full {
+    fn feed(&mut self, feed: &Feed) -> Result<(), Halt> {
+        let is_any = match &feed.from {
+            FeedFrom::Stamp(stamp) => {
+                self.examine.resume(&[]);
+                self.stream.seek(Place::From(*stamp))?;
+                *stamp <= feed.until.realtime
+            }
+            FeedFrom::Behind { cursor, sessions } => {
+                self.examine.resume(sessions);
+                self.stream.seek(Place::after(Some(cursor)))?;
+                order(cursor, &feed.until).is_lt()
+            }
+        };
+        while is_any && self.harvest(Phase::Feed, Some(&feed.until))? == Close::Full {
             self.line.attend()?;
             if let Some(successor) = self.line.successor() {
                 self.examine = successor;
@@ -170,28 +217,27 @@ impl Reader {
     /// Reads on until something closes the harvest, and hands it over. `until`: not past this entry.
     fn harvest(&mut self, phase: Phase, until: Option<&Cursor>) -> Result<Close, Halt> {
         let mut harvest = empty(phase);
+        let begun = now();
         let close = loop {
             if self.line.is_stopped() {
                 return Err(Halt::Stopped);
             }
-            if harvest.entries >= ENTRIES || harvest.sightings.len() >= SIGHTINGS {
-                break Close::Full;
+            let is_long = || harvest.entries % LOOK == LOOK - 1 && begun.elapsed() >= LONG;
+            if harvest.entries >= ENTRIES || harvest.sightings.len() >= SIGHTINGS || is_long() {
+                break Ok(Close::Full);
             }
-            if !self.stream.advance()? {
-                break Close::End;
-            }
-            let stamp = self.stream.stamp()?;
-            if let Some(mark) = until
-                // While feeding, an entry's place is asked for only where it can matter: it costs as much as the entry.
-                && (phase == Phase::Live || stamp >= mark.realtime)
-                && self.stream.is_past(mark)?
-            {
-                break Close::Past;
-            }
+            let stamp = match self.next(phase, until) {
+                Ok(Next::Entry(stamp)) => stamp,
+                Ok(Next::None) => break Ok(Close::End),
+                Ok(Next::Past) => break Ok(Close::Past),
+                // What was examined before is handed over: sessions have heard of it.
+                Err(error) => break Err(error),
+            };
             harvest.entries += 1;
             harvest.stamp = stamp;
             let sightings = &mut harvest.sightings;
-            let read = sight(&mut self.stream, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));
+            let read =
+                sight(&mut self.stream, stamp, &mut self.page, &mut *self.examine, &mut |one| sightings.push(one));
             match read {
                 Ok(false) => {}
                 Ok(true) => harvest.suppressed.extend(self.stream.suppressed().ok().flatten()),
@@ -199,28 +245,43 @@ impl Reader {
             }
         };
         if harvest.entries == 0 {
-            return Ok(close);
+            return Ok(close?);
         }
         if phase == Phase::Live {
             // At an entry past the mark everything up to the mark has been examined. Where the journal cannot name the
             // entry, the checkpoint stays behind, which loses nothing.
-            harvest.cursor = match (close, until) {
-                (Close::Past, Some(mark)) => Some(*mark),
+            harvest.cursor = match (&close, until) {
+                (Ok(Close::Past), Some(mark)) => Some(*mark),
                 _ => self.stream.cursor().ok(),
             };
+            self.ahead = harvest.cursor.is_none();
             self.position = harvest.cursor.or(self.position);
             if !harvest.sightings.is_empty() {
                 self.alert_until = Some(now() + ALERT);
             }
         }
         self.line.send(News::Harvest(harvest))?;
-        Ok(close)
+        Ok(close?)
+    }
+
+    fn next(&mut self, phase: Phase, until: Option<&Cursor>) -> Result<Next, JournalError> {
+        if !self.stream.advance()? {
+            return Ok(Next::None);
+        }
+        let stamp = self.stream.stamp()?;
+        // While feeding, an entry's place is asked for only where it can matter: it costs as much as the entry.
+        let is_past = match until {
+            Some(mark) if phase == Phase::Live || stamp >= mark.realtime => self.stream.is_past(mark)?,
+            _ => false,
+        };
+        Ok(if is_past { Next::Past } else { Next::Entry(stamp) })
     }
 
     /// Gives over to `successor`: at the present end where that has been reached, so that no old entry is new to it.
     fn hand_over(&mut self, successor: Box<dyn Examine>, close: Close) -> Result<(), Halt> {
         let drained = if close == Close::End { self.drain() } else { Ok(()) };
-        self.examine = successor;
+        let former = std::mem::replace(&mut self.examine, successor);
+        self.examine.resume(&former.sessions());
         if !matches!(drained, Err(Halt::Stopped)) {
             self.line.send(News::Replaced { at: self.position })?;
         }
@@ -230,7 +291,7 @@ impl Reader {
 
     /// Reads up to the entry that is the journal's last at this moment, selected or not, and stands behind it.
     fn drain(&mut self) -> Result<(), Halt> {
-        self.stream.refresh()?;
+        self.refresh()?;
         let end = self.stream.end()?;
         self.select_and_seek()?;
         let Some(end) = end.filter(|end| self.is_ahead(end)) else { return Ok(()) };
@@ -243,6 +304,22 @@ impl Reader {
         self.stream.select(self.examine.terms().as_deref())?;
         self.stream.seek(Place::after(self.position.as_ref()))?;
         Ok(())
+    }
+
+    /// Takes notice of files added, rotated and removed.
+    fn refresh(&mut self) -> Result<(), Halt> {
+        if !self.stream.refresh()? {
+            return Ok(());
+        }
+        match Stream::open(&self.plan.source) {
+            Ok(stream) => {
+                self.stream = stream;
+                self.select_and_seek()
+            }
+            // The files that are open can be read on until there are others.
+            Err(error) if error.is_absence() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn is_ahead(&self, cursor: &Cursor) -> bool {
@@ -261,14 +338,20 @@ impl Reader {
         if fresh.advance()? {
             let heard = fresh.cursor()?;
             // It may have come just now.
-            self.stream.refresh()?;
+            self.refresh()?;
             while self.harvest(Phase::Live, None)? == Close::Full {}
             if self.is_ahead(&heard) {
                 fresh.seek(Place::after(self.position.as_ref()))?;
                 self.stream = fresh;
                 self.line.send(News::Reopened { reason: Reason::Deaf })?;
             }
-        } else if let Some(end) = end.filter(|end| self.is_ahead(end)) {
+            return Ok(());
+        }
+        if self.stream.is_deaf() && !fresh.is_deaf() {
+            fresh.seek(Place::after(self.position.as_ref()))?;
+            self.stream = fresh;
+        }
+        if let Some(end) = end.filter(|end| self.is_ahead(end)) {
             self.position = Some(end);
             let harvest = Harvest { cursor: Some(end), stamp: end.realtime, ..empty(Phase::Live) };
             self.line.send(News::Harvest(harvest))?;
@@ -279,20 +362,20 @@ impl Reader {
     /// Waits for the journal to change, for an order, or until it is time to look.
     fn wait(&mut self) -> Result<(), Halt> {
         let now = now();
-        let wakes = self.plan.source.wakes();
+        let descriptor = self.stream.descriptor()?;
+        let reliable = self.stream.wakes_reliably();
         let mut timeout = self.liveness_due.saturating_duration_since(now);
-        if !wakes {
+        if descriptor.is_none() {
             timeout = timeout.min(FILES_TICK);
-        } else if !self.stream.wakes_reliably() {
+        } else if !reliable {
             timeout = timeout.min(NETWORK_TICK);
         }
         if self.alert_until.is_some_and(|until| now < until) {
             timeout = timeout.min(ALERT_TICK);
         }
-        let descriptor = if wakes { Some(self.stream.descriptor()?) } else { None };
         let changed = self.line.wait(descriptor, Some(timeout))?.map_err(JournalError::from)?;
-        if changed || (wakes && !self.stream.wakes_reliably()) {
-            self.stream.refresh()?;
+        if changed || !reliable {
+            self.refresh()?;
         }
         Ok(())
     }
@@ -303,14 +386,8 @@ impl Reader {
             self.line.send(News::Failed { error })?;
         }
         loop {
-            let until = now() + self.retry;
+            pause(&mut self.line, self.retry)?;
             self.retry = (self.retry * 2).min(RETRY_MOST);
-            while now() < until {
-                if self.line.wait(None, Some(until.saturating_duration_since(now())))?.is_err() {
-                    // poll(2) is out of memory. Never mind the orders then, but never spin.
-                    std::thread::sleep(RETRY);
-                }
-            }
             if let Ok(gap) = self.reopen() {
                 gap.into_iter().try_for_each(|gap| self.line.send(gap))?;
                 return self.line.send(News::Reopened { reason: Reason::Failed });
@@ -328,6 +405,49 @@ impl Reader {
         stream.seek(Place::after(self.position.as_ref()))?;
         self.stream = stream;
         Ok(gap)
+    }
+}
+
+/// What was handed in, and why it could not be used.
+pub struct Unopened {
+    /// Why.
+    pub error: JournalError,
+    /// As it was.
+    pub examine: Box<dyn Examine>,
+    /// As it was.
+    pub line: Line,
+}
+
+/// A journal that was opened, and where to begin in it.
+struct Opened {
+    stream: Stream,
+    feed: Option<Feed>,
+    position: Option<Cursor>,
+    opening: Vec<News>,
+}
+
+impl Opened {
+    fn of(plan: &Plan, examine: &dyn Examine) -> Result<Opened, JournalError> {
+        let mut stream = Stream::open(&plan.source)?;
+        let mut opening = Vec::new();
+        let (feed, position) = match &plan.start {
+            Start::Head => (None, None),
+            Start::Recent { feed_from } => {
+                let end = stream.end()?;
+                (end.map(|until| Feed { from: FeedFrom::Stamp(*feed_from), until }), end)
+            }
+            Start::Resume { checkpoint, feed } => {
+                let (position, gap) = resumed(&mut stream, *checkpoint)?;
+                opening.extend(gap);
+                (position.map(|until| Feed { from: feed.clone(), until }), position)
+            }
+        };
+        if plan.start != Start::Head && feed.is_none() {
+            opening.push(News::Fed);
+        }
+        stream.select(examine.terms().as_deref())?;
+        stream.seek(Place::after(position.as_ref()))?;
+        Ok(Opened { stream, feed, position, opening })
     }
 }
 
@@ -365,6 +485,18 @@ fn empty(phase: Phase) -> Harvest {
         unreadable: 0,
         suppressed: Vec::new(),
     }
+}
+
+/// Waits for so long, answering meanwhile.
+fn pause(line: &mut Line, length: Duration) -> Result<(), Stopped> {
+    let until = now() + length;
+    while now() < until {
+        if line.wait(None, Some(until.saturating_duration_since(now())))?.is_err() {
+            // poll(2) is out of memory. Never mind the orders then, but never spin.
+            std::thread::sleep(RETRY);
+        }
+    }
+    Ok(())
 }
 
 fn now() -> Instant {

@@ -7,6 +7,7 @@ use systemd::journal::Journal;
 
 use super::order::order;
 use super::suppressed::{self, Suppressed};
+use super::watch::Watch;
 use super::{JournalError, Source, sys};
 use crate::engine::entry::{Cursor, EntryRef, Field, Page, VALUE_LIMIT, Wanted};
 use crate::engine::time::Stamp;
@@ -18,8 +19,19 @@ const THRESHOLD: usize = VALUE_LIMIT + 128;
 /// An open journal.
 pub struct Stream {
     journal: Journal,
+    ear: Ear,
     /// The entry that was sought to and must not come again.
     behind: Option<String>,
+}
+
+/// How a stream hears of changes.
+enum Ear {
+    /// sd-journal tells.
+    Journal,
+    /// sd-journal does not, for single files; we watch them ourselves.
+    Own(Watch),
+    /// Nobody tells; one has to look.
+    Deaf,
 }
 
 /// Where a stream begins.
@@ -54,13 +66,22 @@ pub enum Presence {
 impl Stream {
     /// Opens `source` with all entries selected, at its head.
     pub fn open(source: &Source) -> Result<Stream, JournalError> {
-        let mut journal = source.open()?;
+        sys::survive_truncation();
+        // Before it is opened: from here on no change goes unnoticed.
+        let watch = if matches!(source, Source::Sender { .. }) { Some(Watch::new(source)?) } else { None };
+        let mut passed_over = Vec::new();
+        let mut journal = source.open(&mut passed_over)?;
         journal.set_data_threshold(THRESHOLD)?;
-        if source.wakes() {
-            // The first call sets up inotify: from here on no change goes unnoticed.
-            journal.fd()?;
-        }
-        let mut stream = Stream { journal, behind: None };
+        let ear = match watch {
+            Some(mut watch) => {
+                watch.pass_over(passed_over);
+                Ear::Own(watch)
+            }
+            // The first call sets up inotify. That the system has none left makes a reader that looks, and not none.
+            None if source.wakes() && journal.fd().is_ok() => Ear::Journal,
+            None => Ear::Deaf,
+        };
+        let mut stream = Stream { journal, ear, behind: None };
         stream.seek(Place::Head)?;
         Ok(stream)
     }
@@ -152,9 +173,9 @@ impl Stream {
         Ok(order(&self.cursor()?, mark) == Ordering::Greater)
     }
 
-    /// Copies the wanted fields of the current entry to `page`, in one pass. Is it marked as a notice of journald?
-    pub fn copy(&mut self, wanted: &Wanted, page: &mut Page) -> Result<bool, JournalError> {
-        let stamp = self.stamp()?;
+    /// Copies the wanted fields of the current entry, which has this `stamp`, to `page`, in one pass. Is it marked as a
+    /// notice of journald?
+    pub fn copy(&mut self, stamp: Stamp, wanted: &Wanted, page: &mut Page) -> Result<bool, JournalError> {
         let (_, boot) = self.journal.monotonic_timestamp()?;
         page.begin(stamp, u128::from_be_bytes(*boot.as_bytes()));
         let mut marked = false;
@@ -172,20 +193,43 @@ impl Stream {
         Ok(suppressed::read(&mut self.journal)?)
     }
 
-    /// Readable when the journal has changed; then [`Stream::refresh`] is due.
-    pub fn descriptor(&self) -> Result<RawFd, JournalError> {
-        Ok(self.journal.fd()?)
+    /// Readable when the journal has changed; then [`Stream::refresh`] is due. `None` where nobody tells.
+    pub fn descriptor(&self) -> Result<Option<RawFd>, JournalError> {
+        Ok(match &self.ear {
+            Ear::Journal => Some(self.journal.fd()?),
+            Ear::Own(watch) => watch.descriptor(),
+            Ear::Deaf => None,
+        })
     }
 
-    /// Takes notice of files added, rotated and removed.
-    pub fn refresh(&mut self) -> Result<(), JournalError> {
-        self.journal.process()?;
-        Ok(())
+    /// Does nobody tell of changes?
+    pub fn is_deaf(&self) -> bool {
+        match &self.ear {
+            Ear::Journal => false,
+            Ear::Own(watch) => watch.descriptor().is_none(),
+            Ear::Deaf => true,
+        }
+    }
+
+    /// Takes notice of files added, rotated and removed. `true`: it cannot, and has to be opened anew.
+    pub fn refresh(&mut self) -> Result<bool, JournalError> {
+        match &mut self.ear {
+            Ear::Journal => {
+                self.journal.process()?;
+                Ok(false)
+            }
+            Ear::Own(watch) => Ok(watch.is_outdated()),
+            Ear::Deaf => Ok(false),
+        }
     }
 
     /// Does the descriptor tell of every change?
     pub fn wakes_reliably(&self) -> bool {
-        sys::wakes_reliably(&self.journal)
+        match &self.ear {
+            Ear::Journal => sys::wakes_reliably(&self.journal),
+            Ear::Own(watch) => watch.descriptor().is_some(),
+            Ear::Deaf => false,
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! The calls of libsystemd and libc that the `systemd` crate lacks; every pointer stays in here.
 #![expect(unsafe_code, reason = "foreign functions")]
 
-use std::ffi::{CStr, c_void};
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use foreign_types::ForeignTypeRef;
@@ -58,6 +63,49 @@ pub fn wakes_reliably(journal: &JournalRef) -> bool {
     unsafe { sd_journal_reliable_fd(journal.as_ptr()) > 0 }
 }
 
+thread_local! {
+    static READS_MAPPED_FILES: Cell<bool> = const { Cell::new(false) };
+}
+
+static PAGE: AtomicUsize = AtomicUsize::new(0);
+
+/// From here on this thread reads zeros where a mapped file was cut off under its hands, as systemd's own programs do:
+/// libsystemd takes them for damage. Elsewhere, and for other causes, the signal ends the process as ever.
+pub fn survive_truncation() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // SAFETY: no pointers; the size is positive where it is known, and checked.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        PAGE.store(usize::try_from(size).unwrap_or(0), Ordering::Relaxed);
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut c_void) = bus_error;
+        // SAFETY: all zeros is a valid sigaction, of no flags and an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO;
+        // SAFETY: the handler has the type that SA_SIGINFO asks for and calls only what is safe in a signal's context.
+        // Where it cannot be installed, the signal has its default effect.
+        unsafe { libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut()) };
+    });
+    READS_MAPPED_FILES.set(true);
+}
+
+extern "C" fn bus_error(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    let page = PAGE.load(Ordering::Relaxed);
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a valid `info`; SIGBUS has an address.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
+    if code == libc::BUS_ADRERR && address != 0 && page != 0 && READS_MAPPED_FILES.get() {
+        let start = (address & !(page - 1)) as *mut c_void;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: the page belongs to a mapping that this thread reads and has nothing behind it any more; nothing but
+        // its faulting content is replaced.
+        if unsafe { libc::mmap(start, page, libc::PROT_READ, flags, -1, 0) } == start {
+            return;
+        }
+    }
+    // SAFETY: no pointers. Back from here the access faults again, now with the default effect.
+    unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+}
+
 /// A non-blocking event counter, see `eventfd(2)`.
 pub fn event_counter() -> io::Result<File> {
     // SAFETY: no pointers; the result is checked.
@@ -67,6 +115,25 @@ pub fn event_counter() -> io::Result<File> {
     }
     // SAFETY: the descriptor is open and nobody else's.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// What tells of changes to files, non-blocking, see `inotify(7)`.
+pub fn inotify() -> io::Result<File> {
+    // SAFETY: no pointers; the result is checked.
+    let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open and nobody else's.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Has `inotify` tell of these events of the file or directory; gives the number that they carry.
+pub fn watch(inotify: &File, path: &Path, events: u32) -> io::Result<i32> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a NUL-terminated string that outlives the call; the result is checked.
+    let number = unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), events) };
+    if number < 0 { Err(io::Error::last_os_error()) } else { Ok(number) }
 }
 
 /// Waits until one of the descriptors can be read (or is broken), for `timeout` at most, and says which can.

@@ -7,16 +7,14 @@ mod error;
 mod evidence;
 mod read;
 mod schema;
-mod snapshot;
 mod store;
 mod transaction;
 mod write;
 
 pub use error::{LedgerError, OpenError};
 pub use read::{Past, Restored};
-pub use snapshot::{Snapshot, SnapshotError, decode_windows, encode_windows};
 pub use store::{FILE, Store};
-pub use transaction::{Change, Checkpoint, Durability, Key, Moment, Pause, Transaction};
+pub use transaction::{Attempt, Change, Checkpoint, Durability, Key, Moment, Sessions, Snapshot, Transaction};
 
 use std::sync::Arc;
 use std::{io, thread};

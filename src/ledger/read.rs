@@ -1,18 +1,20 @@
 //! What was written, read back; a row that makes no sense is counted and passed over, it never stops a start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Params, Row, params};
 
 use crate::engine::ban::{Ban, Cause, End, JailName, Place};
 use crate::engine::entry::Cursor;
+use crate::engine::jail::pause::Pause;
 use crate::engine::subject::Subject;
 use crate::engine::time::Stamp;
+use crate::engine::warden::Counts;
 
 use super::evidence;
-use super::snapshot::Snapshot;
-use super::transaction::{Checkpoint, Moment, Pause};
+use super::transaction::{Attempt, Checkpoint, Moment, Sessions, Snapshot};
 use super::write::{bit, instant};
 
 /// What a start goes on from.
@@ -36,7 +38,9 @@ pub struct Restored {
     /// The intervals in which a jail counted nothing.
     pub pauses: Vec<Pause>,
     /// What the jails had counted.
-    pub snapshots: Vec<Snapshot>,
+    pub snapshot: Snapshot,
+    /// Failures that programs reported, in their order.
+    pub attempts: Vec<Attempt>,
     /// Rows that make no sense. They were left where they are.
     pub unreadable: u64,
     /// The new name of a damaged ledger; all else is empty then.
@@ -51,6 +55,9 @@ pub struct Past {
     /// When and how it ended; `None` while it is in force, or over and its end not yet written.
     pub ended: Option<(Stamp, End)>,
 }
+
+/// So many attempts are taken up, the newest: no more subjects than that are counted.
+const ATTEMPTS: u32 = 1 << 16;
 
 const BANS: &str = "SELECT jail, subject, decided, since, until, failures, cause, uid, reason, evidence,
                         ended_at, ended_how, ended_uid, unannounced FROM bans";
@@ -73,7 +80,17 @@ pub(super) fn restore(db: &Connection, now: Stamp) -> rusqlite::Result<Restored>
         counted_from: rows(db, "SELECT jail, subject, stamp FROM counted_from", [], placed, &mut lost)?,
         totals: rows(db, "SELECT jail, bans FROM totals", [], total, &mut lost)?,
         pauses: rows(db, "SELECT jail, since, until FROM pauses ORDER BY since", [], pause, &mut lost)?,
-        snapshots: rows(db, "SELECT jail, cursor, config, state FROM snapshots", [], snapshot, &mut lost)?,
+        snapshot: Snapshot {
+            counts: rows(db, "SELECT jail, config, maxretry, findtime, windows FROM counts", [], counts, &mut lost)?,
+            sessions: rows(db, "SELECT source, cursor, open FROM sessions", [], sessions, &mut lost)?,
+            attempts_from: Stamp::EPOCH,
+        },
+        attempts: {
+            let sql = "SELECT jail, number, address, stamp, uid FROM attempts ORDER BY number DESC LIMIT ?1";
+            let mut newest = rows(db, sql, [ATTEMPTS], attempt, &mut lost)?;
+            newest.reverse();
+            newest
+        },
         unreadable: lost,
         ..restored
     })
@@ -181,9 +198,24 @@ fn pause(row: &Row<'_>) -> Option<Pause> {
     Some(Pause { jail: jail(row)?, since: stamp(row, 1)?, until: until(row, 2)? })
 }
 
-fn snapshot(row: &Row<'_>) -> Option<Snapshot> {
-    let cursor = cell::<String>(row, 1)?.parse().ok()?;
-    Some(Snapshot { jail: jail(row)?, cursor, config: cell::<i64>(row, 2)?.cast_unsigned(), state: cell(row, 3)? })
+fn counts(row: &Row<'_>) -> Option<(Counts, u64)> {
+    let findtime = Duration::from_micros(cell::<i64>(row, 3)?.try_into().ok()?);
+    let counts = Counts { jail: jail(row)?, maxretry: cell(row, 2)?, findtime, windows: cell(row, 4)? };
+    Some((counts, cell::<i64>(row, 1)?.cast_unsigned()))
+}
+
+fn sessions(row: &Row<'_>) -> Option<Sessions> {
+    Some(Sessions { source: cell(row, 0)?, cursor: cell::<String>(row, 1)?.parse().ok()?, open: cell(row, 2)? })
+}
+
+fn attempt(row: &Row<'_>) -> Option<Attempt> {
+    Some(Attempt {
+        number: cell::<i64>(row, 1)?.cast_unsigned(),
+        jail: jail(row)?,
+        address: cell::<String>(row, 2)?.parse().ok()?,
+        stamp: stamp(row, 3)?,
+        uid: cell(row, 4)?,
+    })
 }
 
 /// The first two columns.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION: i64 = 0x626e_7368;
 
 /// Each step leads from the version of its place to the next; a published step never changes.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     // unannounced: 1 = the beginning, 2 = the end is not yet told to bus and log.
     "CREATE TABLE checkpoints (
          source TEXT PRIMARY KEY, cursor TEXT NOT NULL, stamp INTEGER NOT NULL
@@ -32,6 +32,17 @@ const STEPS: [&str; 2] = [
      ) WITHOUT ROWID;
      CREATE TABLE snapshots (
          jail TEXT PRIMARY KEY, cursor TEXT NOT NULL, config INTEGER NOT NULL, state BLOB NOT NULL
+     );",
+    // A snapshot is of all jails and all sources at once; `snapshots` was never written.
+    "DROP TABLE snapshots;
+     CREATE TABLE counts (
+         jail TEXT PRIMARY KEY, config INTEGER NOT NULL, maxretry INTEGER NOT NULL, findtime INTEGER NOT NULL,
+         windows BLOB NOT NULL
+     );
+     CREATE TABLE sessions (source TEXT PRIMARY KEY, cursor TEXT NOT NULL, open BLOB NOT NULL);
+     CREATE TABLE attempts (
+         number INTEGER PRIMARY KEY, jail TEXT NOT NULL, address TEXT NOT NULL, stamp INTEGER NOT NULL,
+         uid INTEGER NOT NULL
      );",
 ];
 
@@ -58,6 +69,11 @@ pub(super) fn look(connection: &Connection) -> rusqlite::Result<Found> {
         (1.., APPLICATION) => Found::Newer(version),
         _ => Found::Foreign,
     })
+}
+
+/// Is a [`Found::Known`] file of the version that this program writes?
+pub(super) fn is_current(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map(|version| version == VERSION)
 }
 
 /// Brings a [`Found::Known`] or quite new file to [`VERSION`] in one transaction.

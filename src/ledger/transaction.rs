@@ -1,10 +1,14 @@
 //! What one commit writes: cursors, and the changes decided up to them in the order they were decided.
 
+use std::net::IpAddr;
+
+use std::collections::{HashMap, HashSet};
+
 use crate::engine::ban::{Ban, Cause, End, JailName, Place};
 use crate::engine::entry::Cursor;
+use crate::engine::jail::pause::Pause;
 use crate::engine::time::Stamp;
-
-use super::snapshot::Snapshot;
+use crate::engine::warden::Counts;
 
 /// How far a source was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +46,42 @@ pub struct Key {
     pub(super) decided: String,
 }
 
-/// An interval in which a jail counts nothing.
+/// What the jails had counted when each source was read up to some entry: with the entries behind these, what a start
+/// goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What every jail had counted, and a hash of the configuration it counted by.
+    pub counts: Vec<(Counts, u64)>,
+    /// How far which sources were read. Another source's earlier one stays.
+    pub sessions: Vec<Sessions>,
+    /// Attempts older than this matter to no jail any more and are forgotten.
+    pub attempts_from: Stamp,
+}
+
+/// The sessions that were open in a source at an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// The jail.
+pub struct Sessions {
+    /// The source, as in a [`Checkpoint`].
+    pub source: String,
+    /// The last entry that was examined.
+    pub cursor: Cursor,
+    /// The sessions, as [`encode_sessions`](crate::engine::snapshot::encode_sessions) writes them.
+    pub open: Vec<u8>,
+}
+
+/// A failure that a program reported. No journal holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Tells it from all others; ascends.
+    pub number: u64,
+    /// In which jail it counts.
     pub jail: JailName,
-    /// When it began.
-    pub since: Stamp,
-    /// When it ends; [`Stamp::NEVER`] where only a command ends it.
-    pub until: Stamp,
+    /// Who failed.
+    pub address: IpAddr,
+    /// When.
+    pub stamp: Stamp,
+    /// Who said so.
+    pub uid: u32,
 }
 
 /// The two moments of a ban that are told to the bus and the log.
@@ -82,16 +113,11 @@ pub enum Change {
     CountedFrom(Place, Stamp),
     /// A jail stops counting.
     Paused(Pause),
-    /// A pause ends before its time.
-    Resumed {
-        /// The jail.
-        jail: JailName,
-        /// When the pause began.
-        since: Stamp,
-        /// When it ended.
-        when: Stamp,
-    },
-    /// What a jail had counted; takes the place of the same jail's earlier one.
+    /// A pause ends before its time: this is its new end.
+    Resumed(Pause),
+    /// A program reported a failure.
+    Attempted(Attempt),
+    /// What all jails had counted; takes the place of the earlier one.
     Snapshot(Snapshot),
 }
 
@@ -127,17 +153,50 @@ impl Transaction {
             self.checkpoints.retain(|known| known.source != checkpoint.source);
             self.checkpoints.push(checkpoint);
         }
-        for change in &later.changes {
-            if let Change::Snapshot(new) = change {
-                self.changes.retain(|known| !matches!(known, Change::Snapshot(old) if old.jail == new.jail));
-            }
+        if later.changes.iter().any(|change| matches!(change, Change::Snapshot(_))) {
+            self.changes.retain(|known| !matches!(known, Change::Snapshot(_)));
         }
         self.changes.extend(later.changes);
+    }
+
+    /// Lets go of the bans that began and ended while nothing could be written, and of all but the last word about from
+    /// when on a place is counted; gives the number of those bans, whose history is lost. What is in force stays.
+    pub fn shed(&mut self) -> usize {
+        let begun: HashSet<Key> = self.changes.iter().filter_map(Change::begun).map(Key::of).collect();
+        let ended = self.changes.iter().filter_map(|change| match change {
+            Change::Ended { key, .. } => begun.get(key).cloned(),
+            _ => None,
+        });
+        let over: HashSet<Key> = ended.collect();
+        let mut settled: HashMap<Place, Stamp> = HashMap::new();
+        for change in &self.changes {
+            if let Change::CountedFrom(place, stamp) = change {
+                let last = settled.entry(place.clone()).or_default();
+                *last = (*last).max(*stamp);
+            }
+        }
+        self.changes.retain(|change| match change {
+            Change::Begun(ban) => !over.contains(&Key::of(ban)),
+            Change::Ended { key, .. } | Change::Announced(key, _) => !over.contains(key),
+            Change::CountedFrom(place, stamp) => settled.get(place) == Some(stamp) && settled.remove(place).is_some(),
+            _ => true,
+        });
+        over.len()
     }
 
     /// Is there nothing to write?
     pub fn is_empty(&self) -> bool {
         self.checkpoints.is_empty() && self.changes.is_empty()
+    }
+}
+
+impl Change {
+    /// The ban that begins.
+    fn begun(&self) -> Option<&Ban> {
+        match self {
+            Change::Begun(ban) => Some(ban),
+            _ => None,
+        }
     }
 }
 
@@ -169,19 +228,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_can_be_shed_and_what_is_in_force_stays() {
+        let ban = |subject: &str| Ban {
+            place: Place { jail: JailName::manual(), subject: subject.parse().unwrap() },
+            since: Stamp::from_usec(1),
+            until: Stamp::from_usec(9),
+            failures: 0,
+            cause: Cause::Adopted,
+        };
+        let (over, held, earlier) = (ban("192.0.2.1"), ban("192.0.2.2"), ban("192.0.2.3"));
+        let mut transaction = Transaction::at(checkpoint("local", 1));
+        for stamp in [1, 2] {
+            transaction.count_from(held.place.clone(), Stamp::from_usec(stamp));
+        }
+        for ban in [&over, &held] {
+            transaction.begin(ban.clone());
+            transaction.announced(ban, Moment::Begun);
+        }
+        transaction.end(&over, Stamp::from_usec(9), End::Expired);
+        // Of this one the ledger has the beginning.
+        transaction.end(&earlier, Stamp::from_usec(9), End::Expired);
+        assert_eq!(transaction.shed(), 1);
+        let mut expected = Transaction::at(checkpoint("local", 1));
+        expected.count_from(held.place.clone(), Stamp::from_usec(2));
+        expected.begin(held.clone());
+        expected.announced(&held, Moment::Begun);
+        expected.end(&earlier, Stamp::from_usec(9), End::Expired);
+        assert_eq!(transaction, expected);
+        assert_eq!(transaction.shed(), 0);
+    }
+
+    #[test]
     fn a_later_transaction_moves_the_same_sources_on_and_keeps_the_order_of_changes() {
-        let (jail, other): (JailName, JailName) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let resumed = |usec| Change::Resumed { jail: other.clone(), since: Stamp::EPOCH, when: Stamp::from_usec(usec) };
-        let snapshot = |config| {
-            Change::Snapshot(Snapshot { jail: jail.clone(), cursor: "s=1;i=1".parse().unwrap(), config, state: vec![] })
+        let ended = |usec| {
+            Change::Resumed(Pause { jail: JailName::manual(), since: Stamp::EPOCH, until: Stamp::from_usec(usec) })
+        };
+        let snapshot = |number| {
+            let cursor = checkpoint("local", number).cursor;
+            let sessions = vec![Sessions { source: "local".into(), cursor, open: vec![] }];
+            Change::Snapshot(Snapshot { sessions, ..Snapshot::default() })
         };
         let mut first = Transaction::at(checkpoint("local", 1));
-        first.changes = vec![resumed(1), snapshot(1)];
+        first.changes = vec![ended(1), snapshot(1)];
         let mut later = Transaction::at(checkpoint("local", 2));
         later.checkpoints.push(checkpoint("container", 7));
-        later.changes = vec![snapshot(2), resumed(2)];
+        later.changes = vec![snapshot(2), ended(2)];
         first.absorb(later);
         assert_eq!(first.checkpoints, [checkpoint("local", 2), checkpoint("container", 7)]);
-        assert_eq!(first.changes, [resumed(1), snapshot(2), resumed(2)]);
+        assert_eq!(first.changes, [ended(1), snapshot(2), ended(2)]);
     }
 }

@@ -3,10 +3,11 @@
 use rusqlite::{Connection, params};
 
 use crate::engine::ban::{Ban, Cause, End};
+use crate::engine::jail::pause::Pause;
 use crate::engine::time::Stamp;
 
 use super::evidence;
-use super::transaction::{Change, Checkpoint, Key, Moment, Pause, Transaction};
+use super::transaction::{Attempt, Change, Checkpoint, Key, Moment, Sessions, Snapshot, Transaction};
 
 /// Rows that one step of a purge removes, so that a commit never waits for more.
 const PURGE_STEP: u32 = 2_000;
@@ -31,21 +32,26 @@ pub(super) fn apply(db: &Connection, transaction: &Transaction) -> rusqlite::Res
                 )?
                 .execute(params![jail.as_str(), instant(*since), deadline(*until)])?;
             }
-            Change::Resumed { jail, since, when } => {
+            Change::Resumed(Pause { jail, since, until }) => {
                 db.prepare_cached(
                     "UPDATE pauses SET until = ?3 WHERE jail = ?1 AND since = ?2 AND (until IS NULL OR until > ?3)",
                 )?
-                .execute(params![jail.as_str(), instant(*since), instant(*when)])?;
+                .execute(params![jail.as_str(), instant(*since), instant(*until)])?;
             }
-            Change::Snapshot(snapshot) => {
-                db.prepare_cached("REPLACE INTO snapshots (jail, cursor, config, state) VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![
-                        snapshot.jail.as_str(),
-                        snapshot.cursor.to_string(),
-                        snapshot.config.cast_signed(),
-                        snapshot.state
-                    ])?;
+            Change::Attempted(Attempt { number, jail, address, stamp, uid }) => {
+                db.prepare_cached(
+                    "INSERT INTO attempts (number, jail, address, stamp, uid) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (number) DO NOTHING",
+                )?
+                .execute(params![
+                    number.cast_signed(),
+                    jail.as_str(),
+                    address.to_string(),
+                    instant(*stamp),
+                    uid
+                ])?;
             }
+            Change::Snapshot(snapshot) => keep(db, snapshot)?,
         }
     }
     for Checkpoint { source, cursor, stamp } in &transaction.checkpoints {
@@ -53,6 +59,31 @@ pub(super) fn apply(db: &Connection, transaction: &Transaction) -> rusqlite::Res
             source,
             cursor.to_string(),
             instant(*stamp)
+        ])?;
+    }
+    Ok(())
+}
+
+fn keep(db: &Connection, snapshot: &Snapshot) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM counts")?.execute([])?;
+    db.prepare_cached("DELETE FROM attempts WHERE stamp < ?1")?.execute([instant(snapshot.attempts_from)])?;
+    for (counts, config) in &snapshot.counts {
+        db.prepare_cached(
+            "INSERT INTO counts (jail, config, maxretry, findtime, windows) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            counts.jail.as_str(),
+            config.cast_signed(),
+            counts.maxretry,
+            i64::try_from(counts.findtime.as_micros()).unwrap_or(i64::MAX),
+            counts.windows
+        ])?;
+    }
+    for Sessions { source, cursor, open } in &snapshot.sessions {
+        db.prepare_cached("REPLACE INTO sessions (source, cursor, open) VALUES (?1, ?2, ?3)")?.execute(params![
+            source,
+            cursor.to_string(),
+            open
         ])?;
     }
     Ok(())
@@ -142,6 +173,7 @@ pub(super) fn purge(db: &Connection, before: Stamp) -> rusqlite::Result<u64> {
              (SELECT id FROM bans WHERE coalesce(ended_at, until) < ?1 LIMIT ?2)",
         "DELETE FROM counted_from WHERE (jail, subject) IN
              (SELECT jail, subject FROM counted_from WHERE stamp < ?1 LIMIT ?2)",
+        "DELETE FROM attempts WHERE number IN (SELECT number FROM attempts WHERE stamp < ?1 LIMIT ?2)",
         "DELETE FROM pauses WHERE (jail, since) IN (SELECT jail, since FROM pauses WHERE until < ?1 LIMIT ?2)",
     ] {
         let rows = db.prepare_cached(sql)?.execute(params![instant(before), PURGE_STEP])?;

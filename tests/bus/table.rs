@@ -1,12 +1,13 @@
 //! A loop that answers requests from a table of bans in memory: what stands behind the bus in these tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use banish::bus::{
-    Answer, BanRow, Bus, BusAddress, BusError, FirewallState, JailView, ManagerView, News, Page, Problem, Refusal,
-    Request, Severity,
+    Answer, Attempted, BanRow, Bus, BusAddress, BusError, FirewallState, JailView, ManagerView, News, Page, Problem,
+    Refusal, Request, Severity,
 };
 use banish::engine::ban::{Ban, Cause, End, JailName, Place};
 use banish::engine::roster::State;
@@ -37,6 +38,10 @@ pub struct Table {
     /// How often the properties were asked for.
     pub looks: usize,
     pub orders: Vec<BanOrder>,
+    /// Jails that are paused, and for how long.
+    pub paused: BTreeMap<JailName, Option<Duration>>,
+    /// Failed logins that were told of.
+    pub attempts: BTreeMap<(JailName, IpAddr), u32>,
     /// What the next reload finds: jails, or problems.
     pub next: Option<Result<Vec<JailName>, String>>,
     waiting: Vec<Answer<Result<State, Refusal>>>,
@@ -90,6 +95,24 @@ async fn serve(mut inbox: mpsc::Receiver<Request>, table: Arc<Mutex<Table>>, bus
             Request::UnbanAll { jail, uid, answer } => {
                 let lifted = lift(&mut table, &bus, uid, |place| jail.as_ref().is_none_or(|jail| *jail == place.jail));
                 let _ = answer.send(Ok(lifted));
+            }
+            Request::Forget { subject, answer, .. } => {
+                let before = table.attempts.len();
+                table.attempts.retain(|(_, address), _| !subject.contains(*address));
+                let _ = answer.send(Ok((before - table.attempts.len()) as u32));
+            }
+            Request::Pause { jail, length, answer, .. } => {
+                table.paused.insert(jail, length);
+                bus.changed();
+                let _ = answer.send(Ok(()));
+            }
+            Request::Resume { jail, answer, .. } => {
+                table.paused.remove(&jail);
+                bus.changed();
+                let _ = answer.send(Ok(()));
+            }
+            Request::Attempt { jail, address, answer, .. } => {
+                let _ = answer.send(attempt(&mut table, jail, address));
             }
             Request::ListBans { page, answer } => {
                 let _ = answer.send(list(&table, &page));
@@ -164,6 +187,16 @@ fn ban(table: &mut Table, bus: &Bus, order: BanOrder, answer: Answer<Result<Stat
     let _ = answer.send(Ok(State::Banned));
 }
 
+/// The third failure bans.
+fn attempt(table: &mut Table, jail: JailName, address: IpAddr) -> Result<Attempted, Refusal> {
+    if address.to_string() == IGNORED {
+        return Err(Refusal::Ignored("it is on the allow list".into()));
+    }
+    let count = table.attempts.entry((jail, address)).or_default();
+    *count += 1;
+    Ok(if *count < 3 { Attempted::Counted } else { Attempted::Banned(State::Banned) })
+}
+
 fn lift(table: &mut Table, bus: &Bus, uid: u32, whom: impl Fn(&Place) -> bool) -> u32 {
     let places: Vec<Place> = table.bans.keys().filter(|place| whom(place)).cloned().collect();
     for place in &places {
@@ -193,6 +226,7 @@ fn view(table: &Table, name: &JailName) -> JailView {
         ban_time: Length::Permanent,
         ports: vec!["ssh".into()],
         enabled: true,
+        paused: table.paused.contains_key(name),
         currently_failing: 3,
         failures_total: 40,
         currently_banned: table.bans.keys().filter(|place| place.jail == *name).count() as u32,

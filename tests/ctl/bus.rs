@@ -65,6 +65,38 @@ async fn bans_are_made_shown_and_lifted() {
 }
 
 #[tokio::test]
+async fn counting_is_paused_resumed_told_of_and_forgotten() {
+    let (bus, world) = open().await;
+    let said = async |words: &[&str]| text(&on(&bus, words).await.stdout);
+    assert_eq!(said(&["pause", "sshd"]).await, "Jail sshd counts nothing until it is resumed.\n");
+    assert_eq!(world.table().paused[&name("sshd")], None);
+    assert!(said(&["status"]).await.contains("\nsshd             paused "));
+    assert!(said(&["status", "sshd"]).await.contains("     State: paused\n"));
+    let jail = objects(&on(&bus, &["status", "sshd", "--json"]).await).remove(0);
+    assert_eq!((&jail["enabled"], &jail["paused"]), (&json!(true), &json!(true)));
+    let output = on(&bus, &["pause", "sshd", "--for", "1h", "--json"]).await;
+    assert_eq!(objects(&output), [json!({ "jail": "sshd", "paused": true, "for_usec": 3_600_000_000u64 })]);
+    assert_eq!(world.table().paused[&name("sshd")], Some(Duration::from_secs(3600)));
+    assert_eq!(said(&["resume", "sshd"]).await, "Jail sshd counts.\n");
+    assert!(world.table().paused.is_empty());
+
+    let attempt = ["attempt", "sshd", "::ffff:192.0.2.1"];
+    assert_eq!(said(&attempt).await, "A failure of 192.0.2.1 is counted in jail sshd.\n");
+    let output = on(&bus, &[&attempt[..], &["--json"]].concat()).await;
+    assert_eq!(objects(&output), [json!({ "jail": "sshd", "address": "192.0.2.1", "result": "counted" })]);
+    assert_eq!(said(&attempt).await, "192.0.2.1 is banned in jail sshd.\n");
+    assert_eq!(said(&["forget", "192.0.2.1"]).await, "The failures of 192.0.2.1 are forgotten, in 1 place.\n");
+    assert_eq!(said(&["forget", "192.0.2.1"]).await, "No failures of 192.0.2.1 were counted.\n");
+    let output = on(&bus, &["forget", "192.0.2.0/24", "--json"]).await;
+    assert_eq!(objects(&output), [json!({ "subject": "192.0.2.0/24", "forgotten": 0 })]);
+    for words in [&["pause", "absent"][..], &["resume", "manual"], &["attempt", "sshd", IGNORED]] {
+        let output = on(&bus, words).await;
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(text(&output.stderr).starts_with("banishctl: "), "{words:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_long_list_is_whole() {
     let (bus, world) = open().await;
     for n in 0..2500 {
@@ -174,6 +206,10 @@ async fn a_missing_right_is_named() {
         (&["list"], "org.banish1.inspect"),
         (&["reload"], "org.banish1.manage"),
         (&["monitor"], "org.banish1.inspect"),
+        (&["forget", "192.0.2.1"], "org.banish1.unban"),
+        (&["pause", "sshd"], "org.banish1.manage"),
+        (&["resume", "sshd"], "org.banish1.manage"),
+        (&["attempt", "sshd", "192.0.2.1"], "org.banish1.attempt"),
     ] {
         let mut command = std::process::Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(words);

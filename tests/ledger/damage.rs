@@ -174,7 +174,7 @@ fn a_file_of_version_1_is_brought_up_to_date() {
         let db = Connection::open(file(&dir)).unwrap();
         db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap()
     };
-    assert_eq!((version("user_version"), version("application_id")), (2, 0x626e_7368));
+    assert_eq!((version("user_version"), version("application_id")), (3, 0x626e_7368));
 }
 
 /// As version 1 wrote it.

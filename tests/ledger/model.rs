@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use banish::engine::ban::{Ban, End, JailName, Place};
+use banish::engine::jail::pause::Pause;
 use banish::engine::subject::Subject;
 use banish::engine::time::Stamp;
-use banish::ledger::{Change, Checkpoint, Key, Moment, Past, Pause, Restored, Snapshot, Transaction};
+use banish::engine::warden::Counts;
+use banish::ledger::{Attempt, Change, Checkpoint, Key, Moment, Past, Restored, Sessions, Snapshot, Transaction};
 
 #[derive(Default)]
 pub struct Model {
@@ -14,7 +16,9 @@ pub struct Model {
     counted_from: BTreeMap<Place, Stamp>,
     totals: BTreeMap<JailName, u64>,
     pauses: BTreeMap<(JailName, Stamp), Stamp>,
-    snapshots: BTreeMap<JailName, Snapshot>,
+    counts: BTreeMap<JailName, (Counts, u64)>,
+    sessions: BTreeMap<String, Sessions>,
+    attempts: BTreeMap<u64, Attempt>,
 }
 
 struct Row {
@@ -50,12 +54,19 @@ impl Model {
                 Change::Paused(pause) => {
                     self.pauses.entry((pause.jail.clone(), pause.since)).or_insert(pause.until);
                 }
-                Change::Resumed { jail, since, when } => {
-                    if let Some(until) = self.pauses.get_mut(&(jail.clone(), *since)) {
-                        *until = (*until).min(*when);
+                Change::Resumed(pause) => {
+                    if let Some(until) = self.pauses.get_mut(&(pause.jail.clone(), pause.since)) {
+                        *until = (*until).min(pause.until);
                     }
                 }
-                Change::Snapshot(snapshot) => drop(self.snapshots.insert(snapshot.jail.clone(), snapshot.clone())),
+                Change::Attempted(attempt) => {
+                    self.attempts.entry(attempt.number).or_insert_with(|| attempt.clone());
+                }
+                Change::Snapshot(Snapshot { counts, sessions, attempts_from }) => {
+                    self.attempts.retain(|_, attempt| attempt.stamp >= *attempts_from);
+                    self.counts = counts.iter().map(|row| (row.0.jail.clone(), row.clone())).collect();
+                    self.sessions.extend(sessions.iter().map(|row| (row.source.clone(), row.clone())));
+                }
             }
         }
     }
@@ -122,7 +133,12 @@ impl Model {
                 .iter()
                 .map(|((jail, since), until)| Pause { jail: jail.clone(), since: *since, until: *until })
                 .collect(),
-            snapshots: self.snapshots.values().cloned().collect(),
+            snapshot: Snapshot {
+                counts: self.counts.values().cloned().collect(),
+                sessions: self.sessions.values().cloned().collect(),
+                attempts_from: Stamp::EPOCH,
+            },
+            attempts: self.attempts.values().cloned().collect(),
             unreadable: 0,
             kept_aside: None,
         }
@@ -145,6 +161,7 @@ pub fn sorted(mut restored: Restored) -> Restored {
     restored.lifted.sort_by_key(|past| format!("{past:?}"));
     restored.counted_from.sort();
     restored.pauses.sort_by_key(|pause| (pause.jail.clone(), pause.since));
-    restored.snapshots.sort_by_key(|snapshot| snapshot.jail.clone());
+    restored.snapshot.counts.sort_by_key(|(counts, _)| counts.jail.clone());
+    restored.snapshot.sessions.sort_by_key(|sessions| sessions.source.clone());
     restored
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::patterns::{Finding, Scratch, Single};
-use super::session::{self, Line, Sessions, Standing};
+use super::session::{self, Line, OpenSessions, Sessions, Standing};
 use super::{Filter, Part};
 use crate::engine::entry::{Entry, Field, Slot, Text, Wanted};
 
@@ -88,8 +88,25 @@ impl Judge {
         }
     }
 
+    /// Shares the room for sessions with so many filters, this one among them.
+    pub(super) fn share_among(&mut self, filters: usize) {
+        self.sessions.share_among(filters);
+    }
+
     pub(super) fn filter(&self) -> &Filter {
         &self.filter
+    }
+
+    /// The sessions that are open; `None` for a filter without any.
+    pub(super) fn sessions(&self) -> Option<OpenSessions> {
+        self.session?;
+        Some(OpenSessions { filter: self.filter.fingerprint, sessions: self.sessions.open() })
+    }
+
+    /// Goes on with those of these sessions that are this filter's, and no others.
+    pub(super) fn resume(&mut self, open: &[OpenSessions]) {
+        let own = open.iter().find(|open| open.filter == self.filter.fingerprint);
+        self.sessions.resume(own.map_or(&[], |open| &open.sessions));
     }
 
     /// Judges an entry whose origin is right.

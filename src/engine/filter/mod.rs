@@ -19,6 +19,7 @@
 //!   (This tag is ours; the others mean what they mean in fail2ban.)
 
 mod dialect;
+mod halves;
 mod judge;
 mod origin;
 mod patterns;
@@ -27,8 +28,10 @@ mod sieve;
 mod trial;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-pub use session::SESSION_LIMIT;
+pub(super) use session::{Key as SessionKey, Session};
+pub use session::{OpenSessions, SESSION_LIMIT};
 pub use sieve::{Hit, Sieve, TERM_LIMIT};
 pub use trial::{Outcome, Trial, Verdict};
 
@@ -38,7 +41,7 @@ use origin::Branch;
 use patterns::{Pattern, PatternSet};
 
 /// What a filter file says for one mode, merged and not yet understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Definition {
     /// The filter's name: its file's name without the ending.
     pub name: String,
@@ -65,7 +68,7 @@ pub struct Definition {
 }
 
 /// Patterns of failures in a field that is not MESSAGE.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldRule {
     /// The field.
     pub field: Field,
@@ -136,6 +139,7 @@ pub struct Fault {
 #[derive(Debug)]
 pub struct Filter {
     name: String,
+    fingerprint: u64,
     trust: Trust,
     branches: Vec<Branch>,
     session: Option<Field>,
@@ -159,6 +163,11 @@ impl Filter {
     /// The filter's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A hash of its definition: what was counted with a filter of another one says nothing about this.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// What it demands of the origin of its entries; [`Trust::Claimed`] deserves a warning.
@@ -187,7 +196,7 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
         faults.push(Fault { at: Part::Session, offset: None, reason: reason.into() });
     }
     let prefregex = definition.prefregex.as_deref().and_then(|text| {
-        let pattern = kept(Pattern::new(text), Part::Prefregex, &mut faults)?;
+        let pattern = kept(Pattern::new(text).and_then(Pattern::alone), Part::Prefregex, &mut faults)?;
         if !pattern.roles().has_content() {
             let reason = "a prefregex says with <F-CONTENT>…</F-CONTENT> which part of the text the others look at";
             faults.push(Fault { at: Part::Prefregex, offset: None, reason: reason.into() });
@@ -228,6 +237,7 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
     match (failregex, ignoreregex) {
         (Some(failregex), Some(ignoreregex)) if faults.is_empty() => Ok(Filter {
             name: definition.name.clone(),
+            fingerprint: fingerprint(definition),
             trust: definition.trust,
             branches,
             session: definition.session.clone(),
@@ -243,6 +253,13 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
             Err(faults)
         }
     }
+}
+
+/// The same for the same definition as long as the standard library hashes as it does; another hash costs a re-read.
+fn fingerprint(definition: &Definition) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    definition.hash(&mut hasher);
+    hasher.finish()
 }
 
 type Located = (Part, Pattern);

@@ -8,9 +8,10 @@ use regex_automata::util::captures::{Captures, GroupInfo};
 use regex_automata::util::primitives::PatternID;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, Span};
-use regex_syntax::hir::Look;
+use regex_syntax::hir::{Hir, Look};
 
 use super::dialect::{self, Flaw};
+use super::halves::{self, Halves};
 use crate::engine::entry::Text;
 
 /// The most that one set of patterns may need when compiled, in bytes: some thousand ordinary patterns.
@@ -40,11 +41,16 @@ impl Pattern {
             };
             Flaw { offset: Some(translation.source_of(offset)), reason }
         })?;
-        let engine = Engine::new(&translation.text)?;
-        let roles = Roles::of(engine.names());
         let from_start = hir.properties().look_set_prefix().contains(Look::Start);
         let to_end = hir.properties().look_set_suffix().contains(Look::End);
+        let engine = Engine::new(&translation.text, &hir, to_end)?;
+        let roles = Roles::of(engine.names());
         Ok(Pattern { text: translation.text, engine, roles, from_start, to_end })
+    }
+
+    /// Makes it ready to be searched for by itself.
+    pub(super) fn alone(self) -> Result<Pattern, Flaw> {
+        Ok(Pattern { engine: self.engine.alone(&self.text)?, ..self })
     }
 
     pub(super) fn roles(&self) -> &Roles {
@@ -74,18 +80,23 @@ fn bytes() -> syntax::Config {
 /// One pattern that tells its groups.
 #[derive(Clone, Debug)]
 struct Engine {
-    /// For whole texts that may or may not match.
-    single: Regex,
-    /// The quickest at groups in short texts, for those known to match.
+    /// For whole texts that may or may not match: only where the pattern is searched for alone.
+    single: Option<Regex>,
+    /// The quickest at groups, for whole texts known to match, where the pattern allows it.
+    halves: Option<Halves>,
+    /// The next quickest in short texts, for those known to match.
     groups: backtrack::BoundedBacktracker,
     /// For texts whose end is not known, which the others cannot be told of, and for those that `groups` gives up on.
     patient: PikeVM,
+    /// Does it say where the text ends?
+    to_end: bool,
 }
 
 /// The memory of an engine.
 #[derive(Debug)]
 struct Memory {
-    locations: CaptureLocations,
+    locations: Option<CaptureLocations>,
+    halves: Option<halves::Memory>,
     groups: backtrack::Cache,
     /// Made when first needed.
     patient: Option<pikevm::Cache>,
@@ -95,18 +106,15 @@ struct Memory {
 }
 
 impl Engine {
-    fn new(text: &str) -> Result<Engine, Flaw> {
-        let single =
-            RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
-        let single = single.map_err(|error| match error {
-            regex::Error::CompiledTooBig(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
-            error => Flaw::whole(error.to_string()),
-        })?;
+    fn new(text: &str, hir: &Hir, to_end: bool) -> Result<Engine, Flaw> {
         let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PROGRAM_LIMIT));
         let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
-        let groups = groups.map_err(|error| Flaw::whole(error.to_string()))?;
+        let groups = groups.map_err(|error| match error.size_limit() {
+            Some(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
+            None => Flaw::whole(error.to_string()),
+        })?;
         let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
-        Ok(Engine { single, groups, patient })
+        Ok(Engine { single: None, halves: Halves::of(hir), groups, patient, to_end })
     }
 
     /// The names of its groups.
@@ -116,7 +124,8 @@ impl Engine {
 
     fn memory(&self) -> Memory {
         Memory {
-            locations: self.single.capture_locations(),
+            locations: self.single.as_ref().map(Regex::capture_locations),
+            halves: self.halves.as_ref().map(Halves::memory),
             groups: self.groups.create_cache(),
             patient: None,
             captures: self.groups.create_captures(),
@@ -126,21 +135,44 @@ impl Engine {
 
     /// Does it match? Where its groups stand is then in the memory.
     fn search(&self, text: Text<'_>, memory: &mut Memory) -> bool {
-        if text.cut {
+        memory.spans.clear();
+        if text.cut && (self.to_end || text.bytes.is_empty()) {
+            return false;
+        }
+        let (Some(single), Some(locations)) = (&self.single, &mut memory.locations) else {
+            return self.search_patiently(&input(text), memory);
+        };
+        let Some(found) = single.captures_read(locations, text.bytes) else { return false };
+        if text.cut && found.end() == text.bytes.len() {
+            // Perhaps another one ends before. What ends before anyhow is found by both, and by this one quicker.
             return self.search_patiently(&input(text), memory);
         }
-        let Memory { locations, spans, .. } = memory;
-        let found = self.single.captures_read(locations, text.bytes).is_some();
-        spans.clear();
-        if found {
-            spans
-                .extend((0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end })));
-        }
-        found
+        let places = (0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end }));
+        memory.spans.extend(places);
+        true
     }
 
-    /// The groups of a match that starts where the input does and is known to be there.
-    fn read(&self, input: &Input<'_>, memory: &mut Memory) {
+    /// Makes ready for texts that may or may not match.
+    fn alone(self, text: &str) -> Result<Engine, Flaw> {
+        let single =
+            RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
+        let single = single.map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
+            error => Flaw::whole(error.to_string()),
+        })?;
+        Ok(Engine { single: Some(single), ..self })
+    }
+
+    /// The groups of a match that starts where the text does and is known to be there.
+    fn read(&self, text: Text<'_>, memory: &mut Memory) {
+        if let (Some(halves), Some(own), false) = (&self.halves, &mut memory.halves, text.cut) {
+            memory.spans.clear();
+            memory.spans.resize(self.names().group_len(PatternID::ZERO), None);
+            if halves.read(text.bytes, own, &mut memory.spans) {
+                return;
+            }
+        }
+        let input = &input(text).anchored(Anchored::Yes);
         // It gives up on texts that are too long for its memory.
         if self.groups.try_captures(&mut memory.groups, input.clone(), &mut memory.captures).is_ok() {
             memory.take_captures();
@@ -272,6 +304,8 @@ impl PatternSet {
         let together = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.from_start);
         let texts: Vec<&str> = patterns.iter().map(|pattern| pattern.text.as_str()).collect();
         let which = if together { Some(build(&texts)?) } else { None };
+        let patterns: Vec<Pattern> =
+            if together { patterns } else { patterns.into_iter().map(Pattern::alone).collect::<Result<_, _>>()? };
         let (engines, roles) = patterns.into_iter().map(|pattern| (pattern.engine, pattern.roles)).unzip();
         Ok(PatternSet { which, engines, roles })
     }
@@ -289,10 +323,12 @@ impl PatternSet {
 
     /// The number of the first pattern that matches; its groups are then in `scratch`.
     pub(super) fn find(&self, text: Text<'_>, scratch: &mut Scratch) -> Option<usize> {
+        if text.cut && text.bytes.is_empty() {
+            return None;
+        }
         if let (Some(which), Some(cache)) = (&self.which, &mut scratch.which) {
-            let input = input(text).anchored(Anchored::Yes);
-            let pattern = which.search_half_with(cache, &input)?.pattern().as_usize();
-            self.engines[pattern].read(&input, &mut scratch.engines[pattern]);
+            let pattern = which.search_half_with(cache, &input(text).anchored(Anchored::Yes))?.pattern().as_usize();
+            self.engines[pattern].read(text, &mut scratch.engines[pattern]);
             return Some(pattern);
         }
         let mut engines = self.engines.iter().zip(&mut scratch.engines);
@@ -315,7 +351,7 @@ impl PatternSet {
     }
 }
 
-/// One pattern and the memory to search it with.
+/// One pattern, [`alone`](Pattern::alone), and the memory to search it with.
 #[derive(Debug)]
 pub(super) struct Single {
     engine: Engine,

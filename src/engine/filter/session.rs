@@ -5,7 +5,7 @@
 //!
 //! An address gets into a session only from a pattern that captured it in an entry of that session.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,6 +14,8 @@ use crate::engine::time::Stamp;
 
 /// So many open sessions are remembered per filter; beyond it those that said nothing for longest are forgotten.
 pub const SESSION_LIMIT: usize = 4096;
+/// … and so many of all filters together, each of which may have its share.
+const SESSION_LIMIT_TOGETHER: usize = 4 * SESSION_LIMIT;
 /// A session that said nothing for so long is over, and what comes under its key is another.
 const IDLE: Duration = Duration::from_secs(300);
 /// No key of journald's is longer; an entry with a longer one has no session.
@@ -51,52 +53,103 @@ pub(super) enum Standing {
 ///
 /// Two generations bound them: a session goes into the young one when it is touched, and when that is full it becomes
 /// the old one, and the old one is forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sessions {
     young: HashMap<Key, Session>,
     old: HashMap<Key, Session>,
+    limit: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    boot: u128,
-    value: Box<[u8]>,
+impl Default for Sessions {
+    fn default() -> Sessions {
+        Sessions { young: HashMap::new(), old: HashMap::new(), limit: SESSION_LIMIT }
+    }
 }
 
-#[derive(Clone, Debug, Default)]
-struct Session {
-    touched: Stamp,
-    address: Option<IpAddr>,
+/// The open sessions of one filter as they outlive the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSessions {
+    /// [`Filter::fingerprint`](super::Filter::fingerprint): sessions of another filter say nothing.
+    pub filter: u64,
+    /// The longest silent first.
+    pub(in crate::engine) sessions: Vec<(Key, Session)>,
+}
+
+/// Which session: the value of the filter's session field, in one boot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::engine) struct Key {
+    pub(in crate::engine) boot: u128,
+    pub(in crate::engine) value: Box<[u8]>,
+}
+
+/// What a session's lines have said so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Session {
+    pub(in crate::engine) touched: Stamp,
+    pub(in crate::engine) address: Option<IpAddr>,
     /// A hash of the first user named, and whether another was named after.
-    user: Option<u64>,
-    several_users: bool,
-    pending: bool,
+    pub(in crate::engine) user: Option<u64>,
+    pub(in crate::engine) several_users: bool,
+    pub(in crate::engine) pending: bool,
     /// How many attempts were counted: the most that any one witness reported.
-    counted: u32,
+    pub(in crate::engine) counted: u32,
     /// The attempts that the ordinary patterns report, all together.
-    ordinary: u32,
+    pub(in crate::engine) ordinary: u32,
     /// Those that each of the patterns reports that may repeat what others say.
-    reports: Vec<u32>,
+    pub(in crate::engine) reports: Vec<u32>,
 }
 
 impl Sessions {
+    /// Shares the room with those of so many filters, this one among them.
+    pub(super) fn share_among(&mut self, filters: usize) {
+        self.limit = (SESSION_LIMIT_TOGETHER / filters.max(1)).clamp(2, SESSION_LIMIT);
+    }
+
     /// What becomes of `line` in the session of this key.
     pub(super) fn tell(&mut self, boot: u128, value: &[u8], stamp: Stamp, line: Line<'_>) -> Standing {
         if value.len() > KEY_LIMIT {
             return alone(line);
         }
-        let key = Key { boot, value: value.into() };
-        let known = self.young.remove(&key).or_else(|| self.old.remove(&key));
-        let mut session = known.filter(|session| !session.is_over(stamp, line.address)).unwrap_or_default();
+        let mut entry = match self.young.entry(Key { boot, value: value.into() }) {
+            hash_map::Entry::Occupied(entry) => entry,
+            hash_map::Entry::Vacant(entry) => {
+                let known = self.old.remove(entry.key()).unwrap_or_default();
+                entry.insert_entry(known)
+            }
+        };
+        let session = entry.get_mut();
+        if session.is_over(stamp, line.address) {
+            *session = Session::default();
+        }
         session.touched = session.touched.max(stamp);
         let standing = session.tell(line);
-        if !line.forget {
-            if self.young.len() >= SESSION_LIMIT / 2 {
-                self.old = std::mem::take(&mut self.young);
-            }
-            self.young.insert(key, session);
+        if line.forget {
+            entry.remove();
+        } else if self.young.len() >= self.limit / 2 {
+            self.old = std::mem::take(&mut self.young);
         }
         standing
+    }
+
+    /// All of them, the longest silent first.
+    pub(super) fn open(&self) -> Vec<(Key, Session)> {
+        let mut all: Vec<(Key, Session)> =
+            self.old.iter().chain(&self.young).map(|(key, session)| (key.clone(), session.clone())).collect();
+        all.sort_by(|(one, a), (other, b)| (a.touched, one).cmp(&(b.touched, other)));
+        all
+    }
+
+    /// Goes on with these sessions and no others.
+    pub(super) fn resume(&mut self, sessions: &[(Key, Session)]) {
+        *self = Sessions { limit: self.limit, ..Sessions::default() };
+        sessions.iter().for_each(|(key, session)| self.put(key.clone(), session.clone()));
+    }
+
+    fn put(&mut self, key: Key, session: Session) {
+        if self.young.len() >= self.limit / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, session);
     }
 }
 
@@ -244,6 +297,18 @@ mod tests {
     }
 
     #[test]
+    fn filters_share_the_room_for_sessions() {
+        let mut told = told();
+        told.0.share_among(64);
+        for at in 0..SESSION_LIMIT {
+            told.tell(&at.to_string(), Line { nofail: true, ..from(A) });
+        }
+        assert!(told.0.young.len() + told.0.old.len() <= SESSION_LIMIT_TOGETHER / 64);
+        told.0.share_among(1);
+        assert_eq!(told.0.limit, SESSION_LIMIT);
+    }
+
+    #[test]
     fn sessions_are_bounded_and_the_silent_ones_go_first() {
         let mut told = told();
         let nofail = Line { nofail: true, ..from(A) };
@@ -259,6 +324,18 @@ mod tests {
         assert!(told.0.young.len() + told.0.old.len() <= SESSION_LIMIT);
         assert_eq!(told.tell("kept", Line::default()), failure(A));
         assert_eq!(told.tell("lost", Line::default()), Standing::Pending);
+    }
+
+    #[test]
+    fn sessions_go_on_where_they_were_left() {
+        let mut told = told();
+        told.tell("1", Line { nofail: true, ..from(A) });
+        told.tell("2", Line::default());
+        let mut later = Told(Sessions::default(), told.1);
+        later.0.resume(&told.0.open());
+        assert_eq!(later.0.open(), told.0.open());
+        assert_eq!(later.tell("1", Line::default()), failure(A));
+        assert_eq!(later.tell("2", Line { nofail: true, ..from(B) }), failure(B));
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Filter;
 use super::judge::{Judge, Judgement};
-use super::session::Standing;
+use super::session::{OpenSessions, Standing};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Field, Slot, Wanted};
 
@@ -83,6 +83,8 @@ impl Sieve {
         for (filter, jails) in filters {
             sieve.add(filter, jails);
         }
+        let filters = sieve.stations.len();
+        sieve.stations.iter_mut().for_each(|station| station.judge.share_among(filters));
         sieve
     }
 
@@ -116,6 +118,16 @@ impl Sieve {
     /// the reader must look at all entries, because a filter gives no such value or there are more than [`TERM_LIMIT`].
     pub fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>> {
         self.terms.clone()
+    }
+
+    /// The sessions that are open, filter by filter: with the entries that come after, what a later run needs to go on.
+    pub fn sessions(&self) -> Vec<OpenSessions> {
+        self.stations.iter().filter_map(|station| station.judge.sessions()).collect()
+    }
+
+    /// Goes on with these sessions and no others. Those of filters that are not here are passed over.
+    pub fn resume(&mut self, open: &[OpenSessions]) {
+        self.stations.iter_mut().for_each(|station| station.judge.resume(open));
     }
 
     /// Appends the failures that this entry completes, in the order of the jails.

@@ -1,7 +1,9 @@
 //! Jails: how failures of one filter are counted, and when they are too many.
 
 pub mod allow;
+pub mod pause;
 pub mod scope;
+mod table;
 pub mod tally;
 pub mod window;
 

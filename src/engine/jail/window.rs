@@ -47,6 +47,11 @@ impl Window {
         &self.latest[start..]
     }
 
+    /// All that is kept, oldest first.
+    pub fn failures(&self) -> &[Failure] {
+        &self.latest
+    }
+
     /// Moves failures that lie after `now` to it.
     pub fn not_after(&mut self, now: Stamp) {
         for failure in &mut self.latest {
@@ -55,9 +60,10 @@ impl Window {
         self.latest.sort_unstable();
     }
 
-    /// The newest failure.
-    pub fn newest(&self) -> Option<Failure> {
-        self.latest.last().copied()
+    /// Holds these failures, which are in their order, and no others.
+    pub(super) fn hold(&mut self, failures: impl Iterator<Item = Failure>) {
+        self.latest.clear();
+        self.latest.extend(failures);
     }
 }
 

@@ -1,9 +1,13 @@
 //! What an operator may order, and what is refused by name.
 
+use std::collections::BTreeSet;
+
 use super::{Decision, Warden};
 use crate::engine::ban::{Ban, Cause, End, JailName, Place};
-use crate::engine::jail::Action;
-use crate::engine::roster::State;
+use crate::engine::jail::pause::Pause;
+use crate::engine::jail::{Action, Sighting};
+use crate::engine::reserved;
+use crate::engine::roster::{Held, State};
 use crate::engine::subject::Subject;
 use crate::engine::time::{Length, Stamp};
 
@@ -56,9 +60,23 @@ pub enum Refusal {
         /// What that address is to this machine.
         role: &'static str,
     },
+    /// The subject contains what no other host has, or far too many.
+    #[error("{subject} contains addresses of {what}; say force to ban it all the same")]
+    Reserved {
+        /// Who was named.
+        subject: Subject,
+        /// Whose these are.
+        what: &'static str,
+    },
     /// The jail bans nobody: its action is to log.
     #[error("jail {0} only reports (action = \"log\")")]
     OnlyReports(JailName),
+    /// The jail counts nothing at present.
+    #[error("jail {0} is paused")]
+    Paused(JailName),
+    /// The jail is for bans by hand and counts nothing at all.
+    #[error("jail {0} counts no failures")]
+    CountsNothing(JailName),
 }
 
 impl Warden {
@@ -83,6 +101,9 @@ impl Warden {
         let needed = protected.iter().find(|(address, _)| subject.contains(*address));
         if let (Some((address, role)), false) = (needed, force) {
             return Err(Refusal::Protected { subject, address: *address, role });
+        }
+        if let (Some(what), false) = (reserved::held_by(&subject), force) {
+            return Err(Refusal::Reserved { subject, what });
         }
         jail.tally.forget(&subject);
         jail.bans += 1;
@@ -140,6 +161,84 @@ impl Warden {
             .cloned()
             .collect();
         Ok(places.iter().filter_map(|place| self.end(place, End::Operator { uid }, now)).collect())
+    }
+
+    /// Forgets the failures counted so far of `subject` in all jails. For a single address those are the address's own and
+    /// those of the prefix it is counted by; for a prefix those of every subject within it. Bans stay.
+    ///
+    /// Gives the places from which on to count anew, and how many of them had failures.
+    pub fn order_forget(&mut self, subject: Subject, now: Stamp) -> (Vec<(Place, Stamp)>, u32) {
+        let mut places = Vec::new();
+        let mut had = 0;
+        for (name, jail) in &mut self.jails {
+            let own = subject.is_host().then(|| Subject::counted(subject.network(), jail.rules.ipv6_prefix));
+            let known = jail.tally.subjects().filter(|known| subject.covers(known) || own == Some(*known));
+            let known: BTreeSet<Subject> = known.collect();
+            had += u32::try_from(known.len()).unwrap_or(u32::MAX);
+            known.iter().for_each(|known| jail.tally.forget(known));
+            // What is in the journal and has not been read yet is forgotten too, as far as we know whose it will be.
+            let counts = *name != JailName::manual();
+            let all: BTreeSet<Subject> = known.into_iter().chain(own.filter(|_| counts)).collect();
+            places.extend(all.into_iter().map(|subject| Place { jail: name.clone(), subject }));
+        }
+        for place in &places {
+            let settled = self.counted_from.entry(place.clone()).or_insert(now);
+            *settled = now.max(*settled);
+        }
+        (places.into_iter().map(|place| (place, now)).collect(), had)
+    }
+
+    /// Stops a jail from counting what is logged from now on, for so long or until [`Warden::order_resume`]. Gives the
+    /// pause that it takes the place of, with its new end, and the new one.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchJail`].
+    pub fn order_pause(
+        &mut self,
+        jail: &JailName,
+        length: Length,
+        now: Stamp,
+    ) -> Result<(Option<Pause>, Pause), Refusal> {
+        self.known(Some(jail))?;
+        let ended = self.pauses.end(jail, now);
+        let pause = Pause { jail: jail.clone(), since: now, until: now.after(length) };
+        self.pauses.begin(pause.clone());
+        Ok((ended, pause))
+    }
+
+    /// Lets a jail count again; the pause with its new end, `None` where there was none.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchJail`].
+    pub fn order_resume(&mut self, jail: &JailName, now: Stamp) -> Result<Option<Pause>, Refusal> {
+        self.known(Some(jail))?;
+        Ok(self.pauses.end(jail, now))
+    }
+
+    /// Counts a failure that a program reports. `None` where it bans nobody, for now or because it is banned already.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchJail`], [`Refusal::CountsNothing`], [`Refusal::Paused`], [`Refusal::Ignored`].
+    pub fn order_attempt(&mut self, attempt: &Sighting, now: Stamp) -> Result<Option<Decision>, Refusal> {
+        let name = &attempt.jail;
+        let Some(jail) = self.jails.get(name) else { return Err(Refusal::NoSuchJail(name.clone())) };
+        if *name == JailName::manual() {
+            return Err(Refusal::CountsNothing(name.clone()));
+        }
+        if self.pauses.covers(name, attempt.stamp) {
+            return Err(Refusal::Paused(name.clone()));
+        }
+        if jail.rules.allow.contains(attempt.address) {
+            return Err(Refusal::Ignored { subject: Subject::host(attempt.address), jail: name.clone() });
+        }
+        Ok(self.see(std::slice::from_ref(attempt), now).pop())
+    }
+
+    /// The ban that holds `address` back in `jail`, if there is one.
+    pub fn ban_of_address(&self, jail: &JailName, address: std::net::IpAddr) -> Option<&Held> {
+        let rules = self.rules(jail.as_str())?;
+        let subjects = [Subject::counted(address, rules.ipv6_prefix), Subject::host(address)];
+        subjects.into_iter().find_map(|subject| self.roster.at(&Place { jail: jail.clone(), subject }))
     }
 
     fn known(&self, jail: Option<&JailName>) -> Result<(), Refusal> {

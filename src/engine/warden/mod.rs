@@ -4,11 +4,12 @@
 //! wait for anybody; how far a decision got comes back by [`Roster::mark`].
 
 mod command;
+mod resume;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
 
 use super::ban::{Ban, Cause, End, JailName, Place};
+use super::jail::pause::{Pause, Pauses};
 use super::jail::tally::Tally;
 use super::jail::window::Failure;
 use super::jail::{Action, Rules, Sighting};
@@ -16,6 +17,7 @@ use super::roster::{Held, Roster, State};
 use super::time::{Length, Stamp};
 
 pub use command::{BanOrder, Refusal};
+pub use resume::Counts;
 
 /// What is to be done, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,11 +82,9 @@ pub struct Warden {
     roster: Roster,
     /// Failures at or before this instant are settled: a ban, an unban or a past ban has taken them in.
     counted_from: HashMap<Place, Stamp>,
+    pauses: Pauses,
     counted: u32,
 }
-
-/// Two ends that are no further apart are the same: the kernel keeps what is left of a ban, in steps of its own clock.
-const SAME_END: Duration = Duration::from_secs(2);
 
 /// After so many counted failures what is too old is forgotten.
 const TIDY_EVERY: u32 = 8192;
@@ -93,18 +93,6 @@ impl Warden {
     /// A warden of no jail.
     pub fn new() -> Warden {
         Warden::default()
-    }
-
-    /// Takes up what an earlier run left: the bans in force, and from when on to count.
-    pub fn restore(
-        &mut self,
-        bans: impl IntoIterator<Item = Ban>,
-        counted_from: impl IntoIterator<Item = (Place, Stamp)>,
-    ) {
-        for ban in bans {
-            self.roster.put(ban, State::Banned);
-        }
-        self.counted_from.extend(counted_from);
     }
 
     /// The wall clock was set and may have been ahead: nothing that is known lies after `now`, and no ban lasts longer
@@ -140,6 +128,7 @@ impl Warden {
             };
             self.jails.insert(name, jail);
         }
+        Tally::share_room(self.jails.values_mut().map(|jail| &mut jail.tally));
     }
 
     /// Ends the bans of jails that are gone, that only report, and of subjects that are allowed. The bans of the jails
@@ -158,10 +147,20 @@ impl Warden {
         unwanted.iter().filter_map(|place| self.end(place, End::Configuration, now)).collect()
     }
 
-    /// Forgets what a jail has counted, because its filter now means something else.
+    /// Forgets what a jail has counted from entries, because its filter now means something else. What programs reported
+    /// stays.
     pub fn recount(&mut self, jail: &JailName) {
-        if let Some(jail) = self.jails.get_mut(jail) {
-            jail.tally = Tally::default();
+        let Some(jail) = self.jails.get_mut(jail) else { return };
+        let mut reported = Vec::new();
+        jail.tally.each(&mut |subject, failures| {
+            let attempts: Vec<Failure> = failures.iter().filter(|one| one.entry.is_attempt()).copied().collect();
+            if !attempts.is_empty() {
+                reported.push((subject, attempts));
+            }
+        });
+        jail.tally.clear();
+        for (subject, attempts) in reported {
+            jail.tally.fill(subject, &attempts, jail.rules.maxretry);
         }
     }
 
@@ -210,47 +209,6 @@ impl Warden {
         decisions
     }
 
-    /// Takes over bans that the kernel holds and the ledger did not know, each with its end. They are provisional until
-    /// [`Warden::confirm`]; a deciding entry that is read before that takes its place. `lifted` are bans that ended
-    /// before their time: an element with the end of one of these is a ban whose lifting did not reach the kernel.
-    /// Gives back the places that are not adopted: those, jails that are neither there nor `spared`, and allowed subjects.
-    pub fn adopt(
-        &mut self,
-        found: impl IntoIterator<Item = (Place, Stamp)>,
-        lifted: &[Ban],
-        spared: &BTreeSet<JailName>,
-        now: Stamp,
-    ) -> Vec<Place> {
-        let mut refused = Vec::new();
-        for (place, until) in found {
-            let was_lifted = lifted.iter().any(|ban| ban.place == place && apart(ban.until, until) <= SAME_END);
-            let wanted = match self.jails.get(&place.jail) {
-                Some(jail) => !jail.rules.allow.covers(&place.subject),
-                None => spared.contains(&place.jail),
-            };
-            if was_lifted || !wanted {
-                refused.push(place);
-            } else if self.roster.at(&place).is_none() {
-                self.roster
-                    .put(Ban { place, since: now, until, failures: 0, cause: Cause::Adopted }, State::Provisional);
-            }
-        }
-        refused
-    }
-
-    /// The journal has been read to its end: what is still provisional is a ban like any other.
-    pub fn confirm(&mut self) -> Vec<Decision> {
-        let adopted: Vec<Ban> =
-            self.roster.iter().filter(|held| held.state == State::Provisional).map(|held| held.ban.clone()).collect();
-        for ban in &adopted {
-            self.roster.mark(&ban.place, State::Banned);
-            if let Some(jail) = self.jails.get_mut(&ban.place.jail) {
-                jail.bans += 1;
-            }
-        }
-        adopted.into_iter().map(Decision::Ban).collect()
-    }
-
     /// Ends the bans whose time is over.
     pub fn expire(&mut self, now: Stamp) -> Vec<Decision> {
         let mut decisions = Vec::new();
@@ -266,6 +224,31 @@ impl Warden {
     /// The next instant at which [`Warden::expire`] has something to do.
     pub fn deadline(&self) -> Option<Stamp> {
         self.roster.next_end()
+    }
+
+    /// The jails whose pause is over by itself since this was last asked.
+    pub fn expire_pauses(&mut self, now: Stamp) -> Vec<JailName> {
+        self.pauses.expire(now)
+    }
+
+    /// The next instant at which [`Warden::expire_pauses`] has something to tell.
+    pub fn next_pause_end(&self) -> Option<Stamp> {
+        self.pauses.next_end()
+    }
+
+    /// Is the jail paused?
+    pub fn is_paused(&self, jail: &JailName) -> bool {
+        self.pauses.is_running(jail)
+    }
+
+    /// All pauses that still matter.
+    pub fn pauses(&self) -> impl Iterator<Item = &Pause> {
+        self.pauses.iter()
+    }
+
+    /// Forgets pauses that were over before `from`: no entry that old is read again.
+    pub fn forget_pauses_before(&mut self, from: Stamp) {
+        self.pauses.forget_before(from);
     }
 
     /// The bans in force.
@@ -308,6 +291,9 @@ impl Warden {
             self.tidy(sighting.stamp);
         }
         let jail = self.jails.get_mut(&sighting.jail)?;
+        if self.pauses.covers(&sighting.jail, sighting.stamp) {
+            return None;
+        }
         let Some(subject) = jail.rules.subject_of(sighting.address) else {
             jail.allowed += 1;
             return None;
@@ -365,20 +351,22 @@ impl Warden {
         self.counted_from.get(place).copied()
     }
 
+    /// From when on each place is counted that is not from the beginning, in order.
+    pub fn settled(&self) -> BTreeMap<Place, Stamp> {
+        self.counted_from.iter().map(|(place, stamp)| (place.clone(), *stamp)).collect()
+    }
+
     /// Forgets failures and settlements too old to matter to anything read at `newest` or later.
     fn tidy(&mut self, newest: Stamp) {
         let jails = &mut self.jails;
         for jail in jails.values_mut() {
             jail.tally.forget_before(newest.before(jail.rules.findtime));
         }
+        Tally::share_room(jails.values_mut().map(|jail| &mut jail.tally));
         self.counted_from.retain(|place, settled| {
             jails.get(&place.jail).is_some_and(|jail| *settled >= newest.before(jail.rules.findtime))
         });
     }
-}
-
-fn apart(one: Stamp, other: Stamp) -> Duration {
-    one.since(other).max(other.since(one))
 }
 
 #[cfg(test)]

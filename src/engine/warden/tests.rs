@@ -98,7 +98,7 @@ fn what_was_settled_is_not_counted_again() {
     assert_eq!(unbanned.len(), 1);
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let mut second = warden();
-    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())]);
+    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())], [], at(0));
     second.feed(&three("192.0.2.1", 10));
     assert_eq!(second.evaluate(at(31)), []);
     assert_eq!(second.see(&three("192.0.2.1", 31), at(34)).len(), 1);
@@ -173,7 +173,7 @@ fn failures_during_a_ban_do_not_count_after_a_restart() {
     first.expire(at(620));
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let mut second = warden();
-    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())]);
+    second.restore([], [(place.clone(), first.counted_from(&place).unwrap())], [], at(0));
     second.feed(&three("192.0.2.1", 605));
     assert_eq!(second.evaluate(at(625)), []);
 }
@@ -296,4 +296,93 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_forgotten_counts_no_more_and_neither_does_what_was_written_before() {
+    let mut warden = warden();
+    let early = three("192.0.2.1", 10);
+    assert!(warden.see(&early[..2], at(12)).is_empty());
+    let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
+    assert_eq!(warden.order_forget(place.subject, at(13)), (vec![(place.clone(), at(13))], 1));
+    // Written before, read after.
+    assert!(warden.see(&early[2..], at(14)).is_empty());
+    assert!(warden.see(&three("192.0.2.1", 14)[..2], at(16)).is_empty());
+    assert_eq!(warden.see(&three("192.0.2.1", 14)[2..], at(16)).len(), 1);
+    assert_eq!(warden.order_forget(place.subject, at(20)).1, 0, "a ban is not forgotten");
+    assert!(warden.roster().at(&place).is_some());
+}
+
+#[test]
+fn a_prefix_forgets_all_within_it_and_an_address_the_prefix_it_counts_by() {
+    let mut warden = warden();
+    let tried = ["192.0.2.1", "192.0.2.200", "198.51.100.1", "2001:db8:1::7"];
+    for (number, address) in tried.iter().enumerate() {
+        warden.see(&[sighting(address, 10, number as u64)], at(10));
+    }
+    assert_eq!(warden.order_forget("192.0.2.0/24".parse().unwrap(), at(11)).1, 2);
+    assert_eq!(warden.order_forget("2001:db8:1::9".parse().unwrap(), at(11)).1, 1);
+    assert_eq!(warden.figures("sshd").unwrap().failing, 1);
+}
+
+#[test]
+fn a_paused_jail_counts_nothing_that_is_logged_meanwhile() {
+    let mut warden = warden();
+    let jail = name("sshd");
+    let (ended, pause) = warden.order_pause(&jail, Length::Permanent, at(10)).unwrap();
+    assert_eq!((ended, pause.since, pause.until), (None, at(10), Stamp::NEVER));
+    assert!(warden.see(&three("192.0.2.1", 10), at(13)).is_empty());
+    assert_eq!(warden.order_resume(&jail, at(20)).unwrap().map(|pause| pause.until), Some(at(20)));
+    // Read late.
+    assert!(warden.see(&three("192.0.2.2", 17), at(21)).is_empty());
+    assert_eq!(warden.see(&three("192.0.2.3", 20), at(23)).len(), 1);
+    assert_eq!(warden.figures("sshd").unwrap().failures, 3);
+    assert_eq!(warden.order_resume(&jail, at(24)), Ok(None));
+    assert!(warden.order_pause(&name("other"), Length::Permanent, at(24)).is_err());
+    let (_, short) = warden.order_pause(&jail, Length::For(Duration::from_secs(5)), at(30)).unwrap();
+    let (ended, _) = warden.order_pause(&jail, Length::For(Duration::from_secs(9)), at(32)).unwrap();
+    assert_eq!((ended.map(|pause| (pause.since, pause.until)), short.until), (Some((at(30), at(32))), at(35)));
+    assert_eq!(warden.next_pause_end(), Some(at(41)));
+    assert_eq!(warden.expire_pauses(at(41)), [jail]);
+}
+
+#[test]
+fn a_reported_attempt_counts_like_an_entry() {
+    let mut warden = warden();
+    let attempt =
+        |address: &str, number: u64| Sighting { entry: EntryRef::attempt(number), ..sighting(address, number, number) };
+    assert_eq!(warden.order_attempt(&attempt("192.0.2.1", 10), at(10)), Ok(None));
+    warden.see(&[sighting("192.0.2.1", 11, 11)], at(11));
+    let decision = warden.order_attempt(&attempt("192.0.2.1", 12), at(12)).unwrap().unwrap();
+    assert_eq!(decision.ban().failures, 3);
+    assert_eq!(warden.order_attempt(&attempt("192.0.2.1", 13), at(13)), Ok(None));
+    assert!(warden.ban_of_address(&name("sshd"), "192.0.2.1".parse().unwrap()).is_some());
+    let refused = |warden: &mut Warden, attempt: Sighting| warden.order_attempt(&attempt, at(13)).unwrap_err();
+    assert!(matches!(refused(&mut warden, attempt("192.0.2.99", 13)), Refusal::Ignored { .. }));
+    let manual = Sighting { jail: JailName::manual(), ..attempt("192.0.2.2", 13) };
+    assert!(matches!(refused(&mut warden, manual), Refusal::CountsNothing(_)));
+    let other = Sighting { jail: name("other"), ..attempt("192.0.2.2", 13) };
+    assert!(matches!(refused(&mut warden, other), Refusal::NoSuchJail(_)));
+    warden.order_pause(&name("sshd"), Length::Permanent, at(13)).unwrap();
+    assert!(matches!(refused(&mut warden, attempt("192.0.2.2", 13)), Refusal::Paused(_)));
+}
+
+#[test]
+fn a_later_run_goes_on_with_what_was_counted_and_not_settled_since() {
+    let mut first = warden();
+    for (number, address) in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.3"].iter().enumerate() {
+        first.see(&[sighting(address, 10, number as u64)], at(10));
+    }
+    let counts = first.counts().find(|counts| counts.jail == name("sshd")).unwrap();
+    assert_eq!((counts.maxretry, counts.findtime), (3, Duration::from_secs(60)));
+    let windows = crate::engine::snapshot::decode_windows(&counts.windows).unwrap();
+    let mut second = Warden::new();
+    let settled = Place { jail: name("sshd"), subject: "192.0.2.2".parse().unwrap() };
+    second.restore([], [(settled, at(11))], [], at(12));
+    second.configure([(name("sshd"), rules())]);
+    second.fill(&name("sshd"), windows.clone());
+    second.fill(&name("sshd"), windows);
+    assert!(second.evaluate(at(12)).is_empty());
+    let again = |address| sighting(address, 12, 20);
+    assert_eq!(second.see(&[again("192.0.2.1"), again("192.0.2.2"), again("192.0.2.3")], at(12)).len(), 1);
 }

@@ -1,0 +1,267 @@
+//! Filters against hostile text: whatever they say of a message is what a slow and plain reading of their patterns says,
+//! one by one, and what they say of entries does not depend on who asks.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use banish::config::load_filter_file;
+use banish::engine::entry::{Page, VALUE_LIMIT};
+use banish::engine::filter::{Definition, Filter, Outcome, Part, Sieve, Trial, Trust};
+use banish::engine::time::Stamp;
+use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::util::syntax;
+use regex_automata::{Input, meta};
+
+use super::Dice;
+
+/// The first byte chooses the filter; the second whether a message follows, and how often it is repeated, or entries.
+pub fn run(data: &[u8]) {
+    let mut dice = Dice(data);
+    let subject = &SUBJECTS[dice.below(SUBJECTS.len())];
+    match dice.byte() {
+        entries @ 192.. => same_for_everybody(subject, entries, dice.0),
+        times => as_plainly_read(subject, &dice.0.repeat(usize::from(times) / 8 * usize::from(times) + 1)),
+    }
+}
+
+struct Subject {
+    definition: Arc<Definition>,
+    filter: Arc<Filter>,
+    plain: Plain,
+}
+
+static SUBJECTS: LazyLock<Vec<Subject>> = LazyLock::new(|| {
+    let mut all: Vec<Subject> = NASTY.iter().map(|patterns| nasty(patterns)).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find_map(|above| {
+        let folder = above.join("etc/filter.d");
+        folder.is_dir().then_some(folder)
+    });
+    let mut files: Vec<_> = std::fs::read_dir(folder.unwrap()).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    for file in files {
+        for mode in ["normal", "aggressive"] {
+            all.extend(load_filter_file(&file, mode).filter.map(|(definition, filter)| subject(definition, filter)));
+        }
+    }
+    all
+});
+
+/// Prefregex (or nothing), ignoreregex (or nothing), failregexes.
+const NASTY: [[&[&str]; 3]; 8] = [
+    [&[], &[], &["^bad (?:a|aa|aaa)*b from <ADDR>$", "^bad <F-USER>.*</F-USER> from <ADDR>$"]],
+    [&[], &[], &["(?i)(x+x+)+y <HOST>", r"\b<IP4>\b.*\b<F-USER>\w+</F-USER>$", "^<IP6>$"]],
+    [
+        &["^app(?:\\[\\d+\\])?: <F-CONTENT>.*</F-CONTENT>$"],
+        &["monitor$"],
+        &["^from <HOST>(?: user <F-USER>.*</F-USER>)?$"],
+    ],
+    [&["<F-CONTENT>.+?</F-CONTENT> <ADDR>$"], &[], &["^a*a*a*a*b?$", "(?s)^.*.*.*$"]],
+    [&[], &["^[\\s\\S]{500}"], &["^<F-ID>[^ ]+</F-ID> (?:.*,)*.*$", "^(?:[^,]*,){3}<ADDR>(?:,.*)?$"]],
+    [&[], &[], &["<ADDR>", "x<F-NOFAIL>y</F-NOFAIL>", "<F-MLFGAINED>ok</F-MLFGAINED> <ADDR>"]],
+    [&[], &[], &["^(?:a?){30}a{30} <ADDR>$", "^(?:[ab]*[ac]*)*<ADDR>$", "^é<ADDR>$"]],
+    [&[], &["$"], &["^<SUBNET>$", "^<F-PORT>.*</F-PORT>:<ADDR>?$"]],
+];
+
+fn nasty([prefregex, ignoreregex, failregex]: &[&[&str]; 3]) -> Subject {
+    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+    let definition = Definition {
+        name: "nasty".into(),
+        journalmatch: vec!["_SYSTEMD_UNIT=a.service".into(), "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=a".into()],
+        trust: Trust::Attested,
+        session: Some("_PID".parse().unwrap()),
+        prefregex: prefregex.first().map(|text| (*text).to_owned()),
+        failregex: texts(failregex),
+        ignoreregex: texts(ignoreregex),
+        address: None,
+        fields: Vec::new(),
+    };
+    let filter = Filter::compile(&definition).unwrap_or_else(|faults| panic!("{failregex:?}: {faults:?}"));
+    subject(Arc::new(definition), Arc::new(filter))
+}
+
+fn subject(definition: Arc<Definition>, filter: Arc<Filter>) -> Subject {
+    Subject { plain: Plain::of(&definition), definition, filter }
+}
+
+/// A filter's patterns, each by itself.
+struct Plain {
+    prefregex: Option<PlainPattern>,
+    failregex: Vec<PlainPattern>,
+    ignoreregex: Vec<PlainPattern>,
+}
+
+struct PlainPattern {
+    regex: Regex,
+    /// For texts whose end is not known: `regex` cannot be told of those.
+    open: meta::Regex,
+}
+
+/// The groups of a match, by name, in the order of the pattern.
+type Groups<'t> = Vec<(String, Option<&'t [u8]>, usize)>;
+
+impl Plain {
+    fn of(definition: &Definition) -> Plain {
+        let all = |texts: &[String]| texts.iter().map(|text| PlainPattern::new(text)).collect();
+        Plain {
+            prefregex: definition.prefregex.as_deref().map(PlainPattern::new),
+            failregex: all(&definition.failregex),
+            ignoreregex: all(&definition.ignoreregex),
+        }
+    }
+}
+
+impl PlainPattern {
+    /// The tags are put in their places as text; everything else stays as it stands.
+    fn new(source: &str) -> PlainPattern {
+        const IP4: &str = r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+";
+        const IP6: &str = r"(?:[0-9A-Fa-f]*:)+(?:[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+|[0-9A-Fa-f]+|:)";
+        const NAME: &str = r"[0-9A-Za-z_.^-]*[0-9A-Za-z_]";
+        let mut text = source.to_owned();
+        for (tag, stands_for) in [
+            ("<ADDR>", format!(r"(?:\[?(?P<addr>{IP4}|{IP6})\]?)")),
+            ("<SUBNET>", format!(r"(?:\[?(?P<addr>{IP4}|{IP6})\]?(?:/(?P<cidr>[0-9]{{1,3}}))?)")),
+            ("<HOST>", format!(r"(?:\[?(?P<host>{IP4}|{IP6}|{NAME})\]?)")),
+            ("<IP4>", format!("(?:(?P<ip4>{IP4}))")),
+            ("<IP6>", format!(r"(?:\[?(?P<ip6>{IP6})\]?)")),
+            ("<F-ID>", "(?P<fid>".into()),
+            ("<F-PORT>", "(?P<fport>".into()),
+        ] {
+            text = text.replace(tag, &stands_for);
+        }
+        while let Some(at) = text.find("<F-") {
+            let end = at + text[at..].find('>').unwrap();
+            let name = text[at + 3..end].to_ascii_lowercase();
+            text.replace_range(at..=end, &format!("(?P<{name}>"));
+        }
+        while let Some(at) = text.find("</F-") {
+            let end = at + text[at..].find('>').unwrap();
+            text.replace_range(at..=end, ")");
+        }
+        let bytes = syntax::Config::new().unicode(false).utf8(false);
+        let config = meta::Config::new().utf8_empty(false);
+        PlainPattern {
+            regex: RegexBuilder::new(&text).unicode(false).build().unwrap_or_else(|error| panic!("{text}: {error}")),
+            open: meta::Builder::new().syntax(bytes).configure(config).build(&text).unwrap(),
+        }
+    }
+
+    fn find<'t>(&self, text: &'t [u8], cut: bool) -> Option<Groups<'t>> {
+        let names = self.regex.capture_names().enumerate();
+        if cut && text.is_empty() {
+            None
+        } else if cut {
+            let mut captures = self.open.create_captures();
+            self.open.search_captures(&Input::new(text).span(0..text.len().saturating_sub(1)), &mut captures);
+            captures.is_match().then(|| {
+                let group = |at| captures.get_group(at).map(|span| (&text[span.range()], span.end));
+                names.filter_map(|(at, name)| Some((name?.to_owned(), group(at)))).map(flat).collect()
+            })
+        } else {
+            let captures = self.regex.captures(text)?;
+            let group = |at| captures.get(at).map(|group| (group.as_bytes(), group.end()));
+            Some(names.filter_map(|(at, name)| Some((name?.to_owned(), group(at)))).map(flat).collect())
+        }
+    }
+}
+
+fn flat<'t>((name, group): (String, Option<(&'t [u8], usize)>)) -> (String, Option<&'t [u8]>, usize) {
+    (name, group.map(|(bytes, _)| bytes), group.map_or(0, |(_, end)| end))
+}
+
+fn took_part<'t>(groups: &Groups<'t>, name: &str) -> Option<&'t [u8]> {
+    groups.iter().find(|(known, ..)| known == name)?.1
+}
+
+fn address<'t>(groups: &Groups<'t>) -> Option<&'t [u8]> {
+    ["fid", "addr", "host", "ip4", "ip6"].into_iter().find_map(|name| took_part(groups, name))
+}
+
+/// What the filter is to say of a message that belongs to no session.
+fn plainly(plain: &Plain, definition: &Definition, message: &[u8]) -> (Outcome, Option<Part>) {
+    let kept = &message[..message.len().min(VALUE_LIMIT)];
+    let cut = kept.len() < message.len();
+    let (mut text, mut text_cut, mut prefix) = (kept, cut, Groups::new());
+    if let Some(prefregex) = &plain.prefregex {
+        let Some(groups) = prefregex.find(kept, cut) else { return (Outcome::NoMatch, None) };
+        let Some((_, Some(content), end)) = groups.iter().find(|(name, ..)| name == "content").cloned() else {
+            return (Outcome::NoMatch, None);
+        };
+        (text, text_cut, prefix) = (content, cut && end + 1 >= kept.len(), groups);
+    }
+    let found = plain.failregex.iter().enumerate().find_map(|(at, pattern)| Some((at, pattern.find(text, text_cut)?)));
+    let Some((at, groups)) = found else { return (Outcome::NoMatch, None) };
+    let part = Some(Part::Failregex(at));
+    if let Some(by) = plain.ignoreregex.iter().position(|pattern| pattern.find(text, text_cut).is_some()) {
+        return (Outcome::Ignored(by), part);
+    }
+    let either = |name: &str| took_part(&groups, name).is_some() || took_part(&prefix, name).is_some();
+    let captured = address(&groups).or_else(|| address(&prefix));
+    let address = captured.map(|text| std::str::from_utf8(text).ok().and_then(|text| text.parse::<IpAddr>().ok()));
+    let outcome = match address {
+        Some(None) => Outcome::NoAddress,
+        None if definition.address.is_some() => Outcome::NoAddress,
+        _ if either("mlfgained") => Outcome::Success,
+        _ if either("nofail") => Outcome::NoFail,
+        Some(Some(address)) => Outcome::Failure(address),
+        None => Outcome::Pending,
+    };
+    (outcome, part)
+}
+
+fn as_plainly_read(subject: &Subject, message: &[u8]) {
+    if !subject.definition.fields.is_empty() {
+        return;
+    }
+    let mut trial = Trial::new(Arc::clone(&subject.filter));
+    let verdict = trial.message(message);
+    let expected = plainly(&subject.plain, &subject.definition, message);
+    assert_eq!((verdict.outcome, verdict.pattern), expected, "{}", message.escape_ascii());
+    if let Outcome::Failure(address) = verdict.outcome {
+        let named = verdict.captures.iter().any(|(_, text)| {
+            std::str::from_utf8(text).is_ok_and(|text| text.parse::<IpAddr>().is_ok_and(|named| named == address))
+        });
+        assert!(named, "nobody wrote {address}");
+    }
+    assert_eq!(trial.message(message), verdict, "the same message again");
+}
+
+/// Entries between empty lines, fields between newlines; those of the right origin are given its fields.
+fn same_for_everybody(subject: &Subject, flags: u8, data: &[u8]) {
+    let mut sieve = Sieve::new(vec![
+        ("a".parse().unwrap(), Arc::clone(&subject.filter)),
+        ("b".parse().unwrap(), Arc::clone(&subject.filter)),
+    ]);
+    let mut trial = Trial::new(Arc::clone(&subject.filter));
+    let line = subject.definition.journalmatch.get(usize::from(flags) % subject.definition.journalmatch.len().max(1));
+    let origin: Vec<String> = match line {
+        Some(line) if flags % 2 == 0 => {
+            line.split(' ').filter(|word| !word.ends_with('=')).map(|word| word.replace('*', "x")).collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut page = Page::default();
+    let mut other = Page::default();
+    for (number, entry) in data.split(|byte| *byte == 0).take(64).enumerate() {
+        let stamp = Stamp::from_usec(number as u64 * 1_000_000);
+        page.begin(stamp, 1);
+        other.begin(stamp, 1);
+        let fields: Vec<&[u8]> =
+            origin.iter().map(String::as_bytes).chain(entry.split(|byte| *byte == b'\n')).collect();
+        for field in &fields {
+            page.offer(sieve.wanted(), field);
+            other.offer(trial.wanted(), field);
+        }
+        let mut hits = Vec::new();
+        sieve.examine(page.entry(), &mut hits);
+        let unit = fields.iter().find(|field| field.starts_with(b"_SYSTEMD_UNIT="));
+        let own = unit.is_some_and(|unit| *unit == b"_SYSTEMD_UNIT=banishd.service");
+        let outcome = if own { Outcome::Elsewhere } else { trial.examine(other.entry()).outcome };
+        let expected = match outcome {
+            Outcome::Failure(address) => vec![("a".to_owned(), address), ("b".to_owned(), address)],
+            _ => Vec::new(),
+        };
+        let told: Vec<_> = hits.iter().map(|hit| (hit.jail.to_string(), hit.address)).collect();
+        assert_eq!(told, expected, "{}", entry.escape_ascii());
+    }
+}

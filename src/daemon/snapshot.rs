@@ -1,0 +1,165 @@
+//! What the jails have counted and which sessions are open, kept now and then and at the end, so that a start goes on
+//! with it and reads only what came after.
+//!
+//! Each reading tells its sessions at an entry of its own; the counts are taken when the last has told, and may be
+//! ahead of the others. That does no harm: an entry that is counted again is not counted twice.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Daemon, clock, plan};
+use crate::config::Settings;
+use crate::engine::ban::JailName;
+use crate::engine::entry::{Cursor, EntryRef};
+use crate::engine::filter::OpenSessions;
+use crate::engine::jail::Sighting;
+use crate::engine::snapshot::{WindowsReader, encode_sessions};
+use crate::engine::time::Stamp;
+use crate::engine::warden::{Counts, Warden};
+use crate::ledger::{Change, Durability, Restored, Sessions, Snapshot, Transaction};
+
+/// One is taken this often at the most.
+const INTERVAL: Duration = Duration::from_secs(300);
+/// So long the readings may take to tell their sessions when the daemon stops.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// When the next one is due, and the one that is being taken.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    /// Something was read since the last one.
+    stale: bool,
+    taken: Option<Instant>,
+    /// The readings that have not told their sessions yet; `None` where no snapshot is being taken.
+    awaited: Option<BTreeSet<String>>,
+    sessions: Vec<Sessions>,
+}
+
+impl Snapshots {
+    /// Notes that something was read.
+    pub(super) fn age(&mut self) {
+        self.stale = true;
+    }
+
+    /// When one is due; `None` where nothing has changed since the last.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.taken.filter(|_| self.stale).map(|last| last + INTERVAL)
+    }
+}
+
+impl Daemon {
+    /// The first one comes an interval after the start: what was counted then is in the ledger already.
+    pub(super) fn plan_snapshots(&mut self, now: Instant) {
+        self.snapshots.taken = self.ledger.is_some().then_some(now);
+    }
+
+    /// Asks all readings for their sessions. Where the counts of a jail are not whole, because its past is still being
+    /// read, it is put off.
+    pub(super) fn begin_snapshot(&mut self, now: Instant) {
+        self.snapshots.taken = Some(now);
+        self.snapshots.awaited = None;
+        let settled = self.progress.caught_up && self.feeding == 0;
+        if !settled || self.readings.iter().any(|reading| !reading.changes.is_empty()) {
+            return;
+        }
+        self.snapshots.sessions.clear();
+        // Of one that cannot be read now, what was kept earlier stays.
+        let asked = self.readings.iter().filter(|reading| reading.caught_up && reading.is_read());
+        let asked: BTreeSet<String> =
+            asked.inspect(|reading| reading.handle.save()).map(|one| one.name.clone()).collect();
+        self.snapshots.awaited = Some(asked).filter(|asked| !asked.is_empty());
+    }
+
+    /// A reading has told its sessions; after the last the snapshot is written.
+    pub(super) async fn saved(&mut self, at: usize, cursor: Option<Cursor>, sessions: Vec<OpenSessions>) {
+        let source = self.readings.at(at).name.clone();
+        let Some(awaited) = &mut self.snapshots.awaited else { return };
+        if !awaited.remove(&source) {
+            return;
+        }
+        let whole = awaited.is_empty();
+        if let Some(cursor) = cursor {
+            self.snapshots.sessions.push(Sessions { source, cursor, open: encode_sessions(&sessions) });
+        }
+        if !whole {
+            return;
+        }
+        self.snapshots.awaited = None;
+        self.snapshots.stale = false;
+        let snapshot = Snapshot {
+            counts: self.counts(),
+            sessions: std::mem::take(&mut self.snapshots.sessions),
+            attempts_from: counted_from(&self.settings),
+        };
+        let changes = vec![Change::Snapshot(snapshot)];
+        // The counts must not be ahead of the checkpoint.
+        let checkpoints = self.checkpoints();
+        self.commit(Transaction { checkpoints, changes }, Durability::Entries).await;
+    }
+
+    fn counts(&self) -> Vec<(Counts, u64)> {
+        self.warden
+            .counts()
+            .filter_map(|counts| {
+                let jail = plan::enabled(&self.settings).find(|jail| jail.name == counts.jail)?;
+                Some((counts, plan::fingerprint(jail)))
+            })
+            .collect()
+    }
+
+    /// The last one, when the daemon stops: what the readings tell until then is still seen to.
+    pub(super) async fn last_snapshot(&mut self) {
+        let now = super::upkeep::instant();
+        if self.ledger.is_none() || !self.snapshots.stale {
+            return;
+        }
+        // One that was begun may be far behind.
+        self.begin_snapshot(now);
+        while self.snapshots.awaited.is_some() {
+            match tokio::time::timeout_at(now + PATIENCE, self.readings.next()).await {
+                Ok((at, Some(news))) => self.hear(at, news).await,
+                Ok((_, None)) | Err(_) => break,
+            }
+        }
+    }
+}
+
+/// Takes up what an earlier run had counted. The jails of which that is not all that would have been counted with the
+/// present configuration are given back: their past has to be read.
+pub(super) fn take_up(warden: &mut Warden, restored: &Restored, settings: &Settings) -> BTreeSet<JailName> {
+    let mut incomplete = BTreeSet::new();
+    for jail in plan::enabled(settings) {
+        let kept = restored.snapshot.counts.iter().find(|(counts, _)| counts.jail == jail.name);
+        let usable = kept.filter(|(_, fingerprint)| *fingerprint == plan::fingerprint(jail));
+        let whole = usable.filter(|(counts, _)| WindowsReader::new(&counts.windows).all(|window| window.is_ok()));
+        let Some((counts, _)) = whole else {
+            incomplete.insert(jail.name.clone());
+            continue;
+        };
+        if counts.maxretry < jail.rules.maxretry || counts.findtime < jail.rules.findtime {
+            incomplete.insert(jail.name.clone());
+        }
+        warden.fill(&jail.name, WindowsReader::new(&counts.windows).flatten());
+    }
+    let from = counted_from(settings);
+    let attempts: Vec<Sighting> = restored
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.stamp >= from)
+        .map(|attempt| Sighting {
+            jail: attempt.jail.clone(),
+            address: attempt.address,
+            stamp: attempt.stamp,
+            entry: EntryRef::attempt(attempt.number),
+        })
+        .collect();
+    warden.feed(&attempts);
+    incomplete
+}
+
+/// What is older than this matters to no jail.
+fn counted_from(settings: &Settings) -> Stamp {
+    let longest = plan::enabled(settings).map(|jail| jail.rules.findtime).max().unwrap_or_default();
+    clock::now().before(longest)
+}

@@ -1,0 +1,377 @@
+//! Further journals beside the first: each is read to its end whatever the others do, and a reload changes which.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
+
+#[path = "support/journal.rs"]
+#[allow(dead_code, reason = "shared with the reader's tests")]
+mod journal;
+#[path = "firewall/space.rs"]
+#[allow(dead_code, reason = "shared with the firewall's tests")]
+mod space;
+#[path = "firewall/sys.rs"]
+#[allow(dead_code, reason = "shared with the firewall's tests")]
+mod sys;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use banish::config::{Layout, Location, load};
+use banish::engine::time::Stamp;
+use banish::ledger::Store;
+use journal::Record;
+use space::{in_space, nft};
+
+const SECOND: u64 = 1_000_000;
+const HOUR: u64 = 3600 * SECOND;
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
+}
+
+/// Directories for a first journal, a directory of systemd-journal-remote, a container, a configuration and a state.
+struct World {
+    root: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Option<World> {
+        if let Some(why) = journal::missing_writer() {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        let world = World { root: tempfile::tempdir().unwrap() };
+        for directory in ["journal", "remote", "state", "etc/jail.d", "etc/filter.d"] {
+            std::fs::create_dir_all(world.path(directory)).unwrap();
+        }
+        std::fs::copy("etc/filter.d/sshd.toml", world.path("etc/filter.d/sshd.toml")).unwrap();
+        let fleet = world.path("remote");
+        let container = world.path("container");
+        let sources = format!("[source.fleet]\nremote = {fleet:?}\n[source.box]\ndirectory = {container:?}\n");
+        std::fs::write(world.path("etc/banish.toml"), sources).unwrap();
+        world.jail("source = [\"local\", \"fleet\"]");
+        Some(world)
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    /// Bans that outlast whatever is read late.
+    fn jail(&self, keys: &str) {
+        let text = format!(
+            "[jail.sshd]\nenabled = true\nfilter = \"sshd\"\nmaxretry = 5\nfindtime = \"10m\"\nbantime = \"30d\"\n\
+             port = [\"ssh\"]\n{keys}\n"
+        );
+        std::fs::write(self.path("etc/jail.d/sshd.toml"), text).unwrap();
+    }
+
+    fn log(&self, file: &str, records: impl IntoIterator<Item = Record>) {
+        journal::write(&self.path(file), records);
+    }
+
+    fn banishd(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
+        command.arg("--config").arg(self.path("etc")).arg("--state").arg(self.path("state"));
+        command.arg("--journal-directory").arg(self.path("journal")).args(["--bus-address", "none"]).args(more);
+        command.env_remove("STATE_DIRECTORY").stdin(Stdio::null());
+        command
+    }
+
+    /// Reads all journals to their ends and stops; what it says.
+    fn once(&self) -> String {
+        let output = self.banishd(&["--once"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap() + &String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        said
+    }
+
+    fn checkpoints(&self) -> BTreeMap<String, Stamp> {
+        let (_store, restored) = Store::open(&self.path("state"), Stamp::from_usec(now())).unwrap();
+        restored.checkpoints.into_iter().map(|known| (known.source, known.stamp)).collect()
+    }
+}
+
+/// A running daemon, killed at the end if it still runs; what it says goes to a file.
+struct Running {
+    process: Child,
+    said: PathBuf,
+}
+
+impl Running {
+    fn start(world: &World) -> Running {
+        let said = world.path("said");
+        let log = std::fs::File::create(&said).unwrap();
+        let process = world.banishd(&[]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let running = Running { process, said };
+        until("it has caught up", || running.has_said("caught up"));
+        running
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap()
+    }
+
+    fn has_said(&self, what: &str) -> bool {
+        self.said().contains(what)
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
+    }
+
+    fn reload(&self) {
+        let before = self.said().matches("configuration read anew").count();
+        self.signal("-HUP");
+        until("it has reloaded", || self.said().matches("configuration read anew").count() > before);
+    }
+
+    fn stop(mut self) {
+        self.signal("-TERM");
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A wrong password for root from `address`, as `sshd` logs it.
+fn failed(address: &str, stamp: u64, pid: u32) -> Record {
+    Record::at(stamp)
+        .with("_UID", "0")
+        .with("_SYSTEMD_UNIT", "ssh.service")
+        .with("_PID", pid.to_string())
+        .with("SYSLOG_IDENTIFIER", "sshd")
+        .with("MESSAGE", format!("Failed password for root from {address} port 4711 ssh2"))
+}
+
+fn failures(address: &str, count: u32, from: u64) -> Vec<Record> {
+    (0..count).map(|step| failed(address, from + u64::from(step) * SECOND, 100 + step)).collect()
+}
+
+fn banned() -> Vec<String> {
+    let listed = nft("list set inet banish sshd4_32");
+    let mut all: Vec<String> = listed
+        .split(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .filter(|word| word.starts_with("192.0.2."))
+        .map(str::to_owned)
+        .collect();
+    all.sort();
+    all
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn entries_that_a_sender_delivers_late_count_however_far_the_others_are() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let present = now() - 60 * SECOND;
+        let past = present - 6 * HOUR;
+        world.log("remote/remote-ahead.journal", failures("192.0.2.1", 1, present));
+        world.log("remote/remote-behind.journal", failures("192.0.2.2", 3, past));
+        world.log("journal/a.journal", failures("192.0.2.3", 1, present));
+        let running = Running::start(&world);
+        world.log("remote/remote-ahead.journal", failures("192.0.2.1", 4, present + SECOND));
+        until("the sender that is ahead is heard", || banned() == ["192.0.2.1"]);
+        // Six hours older than what was read last: behind a shared cursor these would never come.
+        world.log("remote/remote-behind.journal", failures("192.0.2.2", 2, past + 3 * SECOND));
+        until("late entries count", || banned() == ["192.0.2.1", "192.0.2.2"]);
+        world.log("remote/remote-behind.journal", failures("192.0.2.4", 3, past + 60 * SECOND));
+        running.stop();
+
+        // While nobody reads, and no entry twice: four failures are not five.
+        world.log("remote/remote-behind.journal", failures("192.0.2.4", 1, past + 63 * SECOND));
+        world.once();
+        world.once();
+        assert_eq!(banned(), ["192.0.2.1", "192.0.2.2"]);
+        let checkpoints = world.checkpoints();
+        assert_eq!(checkpoints["fleet/behind"], Stamp::from_usec(past + 63 * SECOND));
+        assert_eq!(checkpoints["fleet/ahead"], Stamp::from_usec(present + 4 * SECOND));
+        world.log("remote/remote-behind.journal", failures("192.0.2.4", 1, past + 64 * SECOND));
+        world.once();
+        assert_eq!(banned(), ["192.0.2.1", "192.0.2.2", "192.0.2.4"]);
+    });
+}
+
+#[test]
+fn a_sender_that_comes_later_is_read_from_its_first_entry_and_through_its_rotations() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let past = now() - 3 * HOUR;
+        let running = Running::start(&world);
+        world.log("remote/remote-new.journal", failures("192.0.2.1", 5, past));
+        until("the new sender is found", || banned() == ["192.0.2.1"]);
+        world.log("remote/remote-new.journal", failures("192.0.2.2", 3, past + 60 * SECOND));
+        let archived = "remote/remote-new@6a1b2c3d4e5f60718293a4b5c6d7e8f9-0000000000000001-0006000000000001.journal";
+        std::fs::rename(world.path("remote/remote-new.journal"), world.path(archived)).unwrap();
+        world.log("remote/remote-new.journal", failures("192.0.2.2", 2, past + 63 * SECOND));
+        until("it is read on in the next file", || banned() == ["192.0.2.1", "192.0.2.2"]);
+        running.stop();
+        // While the daemon is away, another comes; what it brings is as old as it likes.
+        world.log("remote/remote-newer.journal", failures("192.0.2.3", 5, past - 3 * HOUR));
+        world.once();
+        assert_eq!(banned(), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    });
+}
+
+#[test]
+fn a_source_that_is_not_there_is_told_once_and_holds_up_nobody() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.jail("source = [\"local\", \"fleet\", \"box\"]");
+        std::fs::remove_dir(world.path("remote")).unwrap();
+        let said = world.once();
+        assert_eq!(said.matches("cannot read the journal box: ").count(), 1, "{said}");
+        assert_eq!(said.matches("cannot read the journal fleet: ").count(), 1, "{said}");
+        let running = Running::start(&world);
+        world.log("journal/a.journal", failures("192.0.2.1", 5, now() - 60 * SECOND));
+        until("the others are read", || banned() == ["192.0.2.1"]);
+        // Written while it was away, and hours old when it comes.
+        let past = now() - 3 * HOUR;
+        std::fs::create_dir(world.path("coming")).unwrap();
+        world.log("coming/system.journal", failures("192.0.2.2", 5, past));
+        std::fs::rename(world.path("coming"), world.path("container")).unwrap();
+        std::fs::create_dir(world.path("remote")).unwrap();
+        world.log("remote/remote-a.journal", failures("192.0.2.3", 5, past));
+        until("what came later is read from its head", || banned() == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let said = running.said();
+        assert_eq!(said.matches("cannot read the journal box: ").count(), 1, "{said}");
+        assert_eq!(said.matches("cannot read the journal fleet: ").count(), 1, "{said}");
+        running.stop();
+    });
+}
+
+#[test]
+fn a_jail_counts_what_its_own_sources_say_and_nothing_else() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let recent = now() - 60 * SECOND;
+        std::fs::create_dir(world.path("container")).unwrap();
+        world.jail("source = \"fleet\"");
+        world.log("journal/a.journal", failures("192.0.2.1", 5, recent));
+        world.log("container/system.journal", failures("192.0.2.2", 5, recent));
+        world.log("remote/remote-a.journal", failures("192.0.2.3", 5, recent));
+        world.once();
+        assert_eq!(banned(), ["192.0.2.3"]);
+    });
+}
+
+#[test]
+fn one_host_s_failures_on_several_machines_are_one_host_s() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let recent = now() - 60 * SECOND;
+        world.log("journal/a.journal", failures("192.0.2.1", 2, recent));
+        world.log("remote/remote-a.journal", failures("192.0.2.1", 2, recent + 10 * SECOND));
+        world.log("remote/remote-b.journal", failures("192.0.2.1", 1, recent + 20 * SECOND));
+        world.once();
+        assert_eq!(banned(), ["192.0.2.1"]);
+    });
+}
+
+#[test]
+fn a_reload_takes_up_a_source_and_leaves_one_and_comes_back_to_where_it_was() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        std::fs::create_dir(world.path("container")).unwrap();
+        world.jail("source = \"local\"");
+        world.log("container/system.journal", failures("192.0.2.1", 3, now() - 60 * SECOND));
+        let running = Running::start(&world);
+        world.jail("source = [\"local\", \"box\"]");
+        running.reload();
+        world.log("container/system.journal", failures("192.0.2.1", 2, now() - 50 * SECOND));
+        until("the new source is read, its recent past too", || banned() == ["192.0.2.1"]);
+        world.jail("source = \"local\"");
+        running.reload();
+        world.log("container/system.journal", failures("192.0.2.2", 5, now() - 40 * SECOND));
+        world.log("journal/a.journal", failures("192.0.2.3", 5, now() - 40 * SECOND));
+        until("the first journal is read", || banned() == ["192.0.2.1", "192.0.2.3"]);
+        world.jail("source = [\"local\", \"box\"]");
+        running.reload();
+        until("what was missed is read", || banned() == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        running.stop();
+    });
+}
+
+fn problems_of(banish: &str, jail: &str) -> (Vec<String>, Vec<String>) {
+    let root = tempfile::tempdir().unwrap();
+    let write = |below: &str, text: &str| {
+        let path = root.path().join(below);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("banish.toml", banish);
+    write("jail.d/j.toml", &format!("[jail.j]\n{jail}\n"));
+    write("filter.d/j.toml", "journalmatch = ['_SYSTEMD_UNIT=x.service']\nfailregex = ['^failed from <ADDR>$']\n");
+    let loaded = load(&Layout::Directory(root.path().to_owned()));
+    let prefix = format!("{}/", root.path().display());
+    let problems = loaded.problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect();
+    (problems, loaded.left_out)
+}
+
+#[test]
+fn what_is_wrong_with_a_source_is_told_with_its_place() {
+    let banish = "[source.a]\nnamespace = \"a/b\"\n[source.b]\n[source.c]\nnamespace = \"c\"\nremote = \"/c\"\n\
+                  [source.d]\ndirectory = \"d\"\n[source.e]\nnamspace = \"e\"\n[source.local]\nnamespace = \"f\"\n\
+                  [source.\"g h\"]\nremote = \"/g\"\n[source.i]\nremote = 5\n";
+    let (problems, left_out) = problems_of(banish, "source = [\"local\", \"a\", \"lokal\", \"zebra\", 7]");
+    let keys = "\"namespace\", \"directory\" or \"remote\"";
+    assert_eq!(
+        problems,
+        [
+            "banish.toml:2:13: source.a.namespace: \"a/b\" is no namespace's name".to_owned(),
+            format!("banish.toml:3:9: source.b: has exactly one of the keys {keys}"),
+            format!("banish.toml:4:9: source.c: has exactly one of the keys {keys}"),
+            "banish.toml:8:13: source.d.directory: expected a directory's path from the root on, found \"d\"".into(),
+            "banish.toml:10:1: source.e.namspace: unknown key; did you mean namespace?".into(),
+            "banish.toml:11:9: source.local: is the name of this machine's own journal, which is always there".into(),
+            "banish.toml:13:9: source.\"g h\": \"g h\" is no source's name (1 to 64 letters, digits, '-', '_' and '.', \
+             a letter or digit first)"
+                .into(),
+            "banish.toml:16:10: source.i.remote: expected a string, found 5".into(),
+            "jail.d/j.toml:2:25: jail.j.source: no source \"lokal\" is declared; did you mean local?".into(),
+            "jail.d/j.toml:2:34: jail.j.source: no source \"zebra\" is declared: add a table [source.NAME]".into(),
+            "jail.d/j.toml:2:43: jail.j.source: expected a string, found 7".into(),
+        ]
+    );
+    assert_eq!(left_out, ["j"]);
+}
+
+#[test]
+fn a_source_in_error_takes_no_jail_from_the_others() {
+    let broken = "[source.a]\nnamespace = \"a/b\"\n";
+    let (problems, left_out) = problems_of(broken, "source = [\"local\", \"a\"]");
+    assert_eq!((problems.len(), left_out.len()), (1, 0), "{problems:?}");
+    let (problems, left_out) = problems_of(broken, "source = \"a\"");
+    assert_eq!(problems[1], "jail.d/j.toml:2:10: jail.j.source: names only sources that are in error");
+    assert_eq!(left_out, ["j"]);
+    let (problems, left_out) = problems_of("", "source = []");
+    assert_eq!(problems, ["jail.d/j.toml:2:10: jail.j.source: expected the name of a source, found an empty list"]);
+    assert_eq!(left_out, ["j"]);
+}
+
+#[test]
+fn the_manual_s_example_of_a_source_is_right() {
+    let manual = std::fs::read_to_string("man/banish.toml.5").unwrap();
+    let keys = ["namespace", "directory", "remote", "source"];
+    assert!(keys.iter().all(|key| manual.contains(&format!("\n.It Ic {key}\n"))));
+    let start = manual.find("[source.fleet]").unwrap();
+    let example = manual[start..].split("[jail.sshd]").next().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("banish.toml"), example).unwrap();
+    let loaded = load(&Layout::Directory(root.path().to_owned()));
+    assert_eq!(loaded.problems, []);
+    assert_eq!(loaded.settings.sources[0].location, Location::Remote(Path::new("/var/log/journal/remote").into()));
+}
