@@ -15,7 +15,7 @@ use crate::engine::ban::{End, Place};
 use crate::engine::roster::State;
 use crate::engine::warden::Decision;
 use crate::firewall::{self, Change, FirewallError};
-use crate::ledger::{self, Durability, LedgerError, Moment, Transaction};
+use crate::ledger::{self, Checkpoint, Durability, LedgerError, Moment, Transaction};
 
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ mod sys;
 mod upkeep;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -39,7 +39,7 @@ use crate::engine::time::Stamp;
 use crate::engine::warden::Warden;
 use crate::firewall::{self, Firewall};
 use crate::journal::{self, JournalError};
-use crate::ledger::{self, Checkpoint, Key, LedgerError, Moment, OpenError, Restored, Store, Transaction};
+use crate::ledger::{self, Key, LedgerError, Moment, OpenError, Restored, Store, Transaction};
 
 use dryrun::Printer;
 use effects::{Rebuilds, Retry};

@@ -1,7 +1,7 @@
 //! Opening everything, in the order that leaves no hole: ledger, firewall with its bans, bus, then the journal; and
 //! closing it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
