@@ -70,6 +70,9 @@ pub enum StartError {
     /// The bus is there but does not let us serve.
     #[error("cannot serve on the bus")]
     Bus(#[source] bus::BusError),
+    /// The ledger's bans could not be put in force before the daemon runs.
+    #[error("no bans restored")]
+    NotRestored(#[source] Box<StartError>),
     /// The system refuses what any program needs: threads, signals.
     #[error("cannot start")]
     System(#[from] std::io::Error),

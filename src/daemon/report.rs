@@ -40,11 +40,6 @@ pub enum Record {
     },
     /// A daemon runs: it has its bans in the kernel.
     RestoreNeedless,
-    /// The bans of the ledger are not in the kernel.
-    RestoreFailed {
-        /// Why.
-        error: String,
-    },
     /// The service goes; bans stay.
     Stopped {
         /// How many bans stay in the kernel.
@@ -316,9 +311,6 @@ fn tell(record: &Record) {
         }
         Record::RestoreNeedless => {
             tracing::info!(MESSAGE_ID = ids::RESTORED, "nothing to restore: banishd is running");
-        }
-        Record::RestoreFailed { error } => {
-            tracing::error!(MESSAGE_ID = ids::RESTORE_FAILED, banish.error = %error, "no bans restored: {error}");
         }
         Record::Stopped { bans } => {
             tracing::info!(MESSAGE_ID = ids::STOPPED, banish.bans = bans, "stopped: {bans} bans stay in force");
