@@ -25,8 +25,8 @@ use crate::firewall::Firewall;
 use crate::journal::Source;
 use crate::ledger::{Durability, Ledger, OpenError, Restored, Store, Transaction};
 
-/// So long a bus may take to let us serve.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
+/// So long a bus may keep us from our work at the start; then it is tried again beside it.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// How many messages wait in each channel to the loop.
 const QUEUE: usize = 16;
 /// How many pieces of a changed jail's past wait; its reader waits for more room.
@@ -99,7 +99,8 @@ impl Daemon {
         daemon.read_local(local).map_err(StartError::Journal)?;
         daemon.read_others();
         point("start.reading");
-        daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
+        let jails = views::names(&daemon.settings);
+        daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &jails, FIRST_PATIENCE).await {
             Ok(bus) => bus,
             // Somebody else owns the name: two daemons would ban at cross purposes.
             Err(error @ bus::BusError::NameTaken) => return Err(StartError::Bus(error)),
@@ -274,6 +275,7 @@ pub(super) async fn bus(
     options: &Options,
     requests: mpsc::Sender<bus::Request>,
     jails: &[JailName],
+    patience: Duration,
 ) -> Result<Option<Bus>, bus::BusError> {
     let address = match options.bus() {
         BusChoice::System => BusAddress::System,
@@ -281,7 +283,7 @@ pub(super) async fn bus(
         BusChoice::None => return Ok(None),
     };
     // A bus that hangs must not keep the daemon from its work.
-    match tokio::time::timeout(BUS_PATIENCE, Bus::serve(&address, requests, jails)).await {
+    match tokio::time::timeout(patience, Bus::serve(&address, requests, jails)).await {
         Ok(served) => served.map(Some),
         Err(_) => Err(bus::BusError::Silent),
     }

@@ -13,6 +13,8 @@ use crate::ledger::{Durability, Transaction};
 
 /// A checkpoint that carries no decision is written this often at the most.
 const CHECKPOINT: Duration = Duration::from_secs(5);
+/// So long a bus that is tried beside the loop may take to let us serve.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// This machine's addresses are asked for anew this often at the most.
 const ADDRESSES: Duration = Duration::from_secs(30);
 /// A thread that has not answered in this time does not go round.
@@ -251,7 +253,7 @@ impl Daemon {
         let jails = super::views::names(&self.settings);
         let asides = self.asides.clone();
         tokio::spawn(async move {
-            let served = start::bus(&options, requests, &jails).await;
+            let served = start::bus(&options, requests, &jails, BUS_PATIENCE).await;
             // The loop being gone is the end of the program.
             let _ = asides.send(Aside::Served(served));
         });
