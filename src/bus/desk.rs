@@ -53,7 +53,9 @@ pub struct Caller {
     pub uid: u32,
     /// Its connection.
     pub name: OwnedUniqueName,
-    _slots: (Slot<OwnedUniqueName>, Option<(Slot<u32>, Slot<()>)>),
+    _slot: Slot<OwnedUniqueName>,
+    /// Its user's and everybody's; root needs none.
+    _shared: Option<(Slot<u32>, Slot<()>)>,
 }
 
 impl Desk {
@@ -118,7 +120,7 @@ impl Desk {
             let user = self.users.take(uid, CALLS_PER_USER).ok_or_else(busy)?;
             Some((user, self.all.take((), CALLS_IN_ALL).ok_or_else(busy)?))
         };
-        Ok(Caller { uid, name, _slots: (slot, others) })
+        Ok(Caller { uid, name, _slot: slot, _shared: others })
     }
 
     /// Asks the loop and waits for its answer.
