@@ -15,7 +15,9 @@ use crate::ledger::Store;
 /// [`StartError::NotRestored`]; the kernel then has what it had before.
 pub async fn restore(options: Options) -> Result<(), StartError> {
     let (log, thread) = Log::start()?;
-    let restored = put_back(&options, &log).await.map(|record| drop(log.tell(record)));
+    let restored = put_back(&options, &log).await.map(|record| {
+        log.tell(record);
+    });
     drop(log);
     thread.finish();
     // Told by standard error: journald cannot say of which unit a process was that has ended by now.
