@@ -16,7 +16,7 @@ use crate::ledger::Store;
 pub async fn restore(options: Options) -> Result<(), StartError> {
     let (log, thread) = Log::start()?;
     let restored = put_back(&options, &log).await.map(|record| {
-        let _ = log.tell(record);
+        log.tell(record);
     });
     drop(log);
     thread.finish();
