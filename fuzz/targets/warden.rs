@@ -167,7 +167,7 @@ impl World {
 
     fn order_unban(&mut self, dice: &mut Dice<'_>) {
         let subject = subject(dice);
-        let asked = (dice.byte() % 2 == 0).then(|| jail(dice));
+        let asked = dice.byte().is_multiple_of(2).then(|| jail(dice));
         let told = self.warden.order_unban(subject, asked.as_ref(), 7, self.now);
         if asked.as_ref().is_some_and(|jail| !self.model.jails.contains_key(jail)) {
             assert!(matches!(told, Err(Refusal::NoSuchJail(_))));
@@ -219,7 +219,9 @@ impl World {
     fn adopt(&mut self, dice: &mut Dice<'_>) {
         let place = Place { jail: jail(dice), subject: subject(dice) };
         let until = self.now.after(seconds(1 + dice.below(200) as u64));
-        let lifted: Vec<Ban> = (dice.byte() % 4 == 0)
+        let lifted: Vec<Ban> = dice
+            .byte()
+            .is_multiple_of(4)
             .then(|| Ban { place: place.clone(), since: self.now, until, failures: 0, cause: Cause::Adopted })
             .into_iter()
             .collect();
