@@ -160,7 +160,8 @@ impl Transaction {
     }
 
     /// Lets go of the bans that began and ended while nothing could be written, and of all but the last word about from
-    /// when on a place is counted; gives the number of those bans, whose history is lost. What is in force stays.
+    /// when on a place is counted, and of reported attempts, which a restart would then not know; gives the number of those
+    /// bans, whose history is lost. What is in force stays.
     pub fn shed(&mut self) -> usize {
         let begun: HashSet<Key> = self.changes.iter().filter_map(Change::begun).map(Key::of).collect();
         let ended = self.changes.iter().filter_map(|change| match change {
@@ -178,6 +179,7 @@ impl Transaction {
         self.changes.retain(|change| match change {
             Change::Begun(ban) => !over.contains(&Key::of(ban)),
             Change::Ended { key, .. } | Change::Announced(key, _) => !over.contains(key),
+            Change::Attempted(_) => false,
             Change::CountedFrom(place, stamp) => settled.get(place) == Some(stamp) && settled.remove(place).is_some(),
             _ => true,
         });
@@ -248,6 +250,14 @@ mod tests {
         transaction.end(&over, Stamp::from_usec(9), End::Expired);
         // Of this one the ledger has the beginning.
         transaction.end(&earlier, Stamp::from_usec(9), End::Expired);
+        let attempt = Attempt {
+            number: 1,
+            jail: JailName::manual(),
+            address: [192, 0, 2, 4].into(),
+            stamp: Stamp::from_usec(1),
+            uid: 0,
+        };
+        transaction.changes.push(Change::Attempted(attempt));
         assert_eq!(transaction.shed(), 1);
         let mut expected = Transaction::at(checkpoint("local", 1));
         expected.count_from(held.place.clone(), Stamp::from_usec(2));
