@@ -165,7 +165,7 @@ impl Daemon {
             .collect();
         let sightings: Vec<Sighting> =
             past.sightings.into_iter().filter(|sighting| valid.contains(&sighting.jail)).collect();
-        self.warden.feed(&sightings);
+        self.warden.feed(&sightings, clock::now());
         if past.last {
             self.feeding = self.feeding.saturating_sub(1);
             let decisions = self.warden.evaluate(clock::now());

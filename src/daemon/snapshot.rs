@@ -150,6 +150,6 @@ pub(super) fn take_up(warden: &mut Warden, restored: &Restored, settings: &Setti
             entry: EntryRef::attempt(attempt.number),
         })
         .collect();
-    warden.feed(&attempts);
+    warden.feed(&attempts, clock::now());
     incomplete
 }

@@ -114,7 +114,7 @@ impl Tally {
             self.evicted += u64::from(self.probation.put(key, compact).is_some());
             return None;
         }
-        if maxretry > 1 && first == Some(compact) {
+        if maxretry > 1 && first.is_some_and(|first| first.is_of(&compact)) {
             return None;
         }
         self.probation.take(&key);
@@ -262,6 +262,11 @@ impl Tally {
 }
 
 impl Compact {
+    /// Is it of the same entry, whatever became of its time?
+    fn is_of(&self, other: &Compact) -> bool {
+        (self.sequence, self.seqnum) == (other.sequence, other.seqnum)
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp::from_usec(u64::from_ne_bytes(self.stamp))
     }
@@ -412,6 +417,18 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_comes_again_after_its_time_was_moved_counts_once() {
+        let mut tally = Tally::default();
+        for _ in 0..2 {
+            for (who, number) in [(1, 8), (2, 8), (2, 9)] {
+                assert_eq!(tally.count(subject(who), failure(number), 3, MINUTE), None);
+            }
+            tally.not_after(Stamp::from_usec(5));
+        }
+        assert_eq!(told(&tally).iter().map(|(_, failures)| failures.len()).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
     fn old_failures_are_forgotten() {
         let mut tally = Tally::default();
         tally.count(subject(1), failure(3), 5, MINUTE);
@@ -452,7 +469,7 @@ mod tests {
             let counted = |events: &[(u32, u64, u64)]| {
                 let mut tally = Tally::default();
                 for (who, stamp, number) in events {
-                    let entry = EntryRef { seqnum_id: u128::from(number % 3), seqnum: *number };
+                    let entry = EntryRef { seqnum_id: u128::from(number % 3), seqnum: 100 * number + stamp };
                     tally.fill(subject(*who), &[Failure { stamp: Stamp::from_usec(*stamp), entry }], maxretry);
                 }
                 tally

@@ -25,7 +25,9 @@ pub struct Window {
 impl Window {
     /// Counts a failure, keeping the latest `maxretry`. An entry already counted is not counted again.
     pub fn count(&mut self, failure: Failure, maxretry: u32) {
-        if let Err(at) = self.latest.binary_search(&failure) {
+        // By the entry alone: its time may have been moved since, or be moved only now.
+        if self.latest.iter().all(|known| known.entry != failure.entry) {
+            let at = self.latest.partition_point(|known| *known < failure);
             self.latest.insert(at, failure);
         }
         let keep = usize::try_from(maxretry).unwrap_or(usize::MAX);
@@ -105,5 +107,8 @@ mod tests {
         window.count(failure, 5);
         window.count(failure, 5);
         assert_eq!(window.within(Duration::from_secs(1)), [failure]);
+        window.not_after(Stamp::from_usec(3));
+        window.count(failure, 5);
+        assert_eq!(window.failures().len(), 1, "read again after the clock was set back");
     }
 }
