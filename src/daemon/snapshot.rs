@@ -41,6 +41,11 @@ impl Snapshots {
         self.stale = true;
     }
 
+    /// Gives up the one that is being taken: what it was to hold is not what is counted any more.
+    pub(super) fn abandon(&mut self) {
+        self.awaited = None;
+    }
+
     /// When one is due; `None` where nothing has changed since the last.
     pub(super) fn due(&self) -> Option<Instant> {
         self.taken.filter(|_| self.stale).map(|last| last + INTERVAL)
@@ -85,6 +90,10 @@ impl Daemon {
             return;
         }
         self.snapshots.awaited = None;
+        if self.feeding > 0 {
+            // The past of a jail has begun to be read meanwhile, for a journal that came.
+            return;
+        }
         self.snapshots.stale = false;
         let snapshot = Snapshot { counts: self.counts(), sessions: std::mem::take(&mut self.snapshots.sessions) };
         let changes = vec![Change::Snapshot(snapshot)];

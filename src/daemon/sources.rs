@@ -117,6 +117,11 @@ impl Readings {
         moved
     }
 
+    /// Forgets the sessions that an earlier run left: what is read from now on is read anew as a whole.
+    pub(super) fn forget_sessions(&mut self) {
+        self.sessions.clear();
+    }
+
     /// Is one of them still reading the past?
     pub(super) fn catching_up(&self) -> bool {
         self.all.iter().any(|reading| !reading.caught_up && reading.failure.is_none())
