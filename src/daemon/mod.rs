@@ -226,6 +226,7 @@ impl Daemon {
                 Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
                 Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
                 Event::Aside(Aside::Found(found)) => {
+                    self.looked();
                     self.read_found(found);
                     self.settle().await;
                 }
