@@ -46,6 +46,8 @@ impl Default for World {
 struct Model {
     jails: BTreeMap<JailName, (Rules, Tallied)>,
     bans: BTreeMap<Place, (Ban, State)>,
+    /// Beginning and end as decided of those that were moved.
+    decided: BTreeMap<Place, (Stamp, Stamp)>,
     /// Failures up to here are settled.
     settled: BTreeMap<Place, Stamp>,
 }
@@ -67,7 +69,7 @@ impl World {
             0..=5 => self.see(dice),
             6..=7 => {
                 let sighting = self.sighting(dice);
-                self.warden.feed(std::slice::from_ref(&sighting));
+                self.warden.feed(std::slice::from_ref(&sighting), self.now);
                 self.model.count(&sighting);
             }
             8 => {
@@ -160,6 +162,7 @@ impl World {
             let cause = Cause::Operator { uid: 7, reason: String::new() };
             let ban = Ban { place: place.clone(), since: self.now, until, failures: 0, cause };
             self.model.settled.insert(place.clone(), self.now);
+            self.model.decided.remove(&place);
             self.model.bans.insert(place, (ban.clone(), State::Pending));
             assert_eq!(told, Ok(Decision::Ban(ban)));
         }
@@ -189,7 +192,7 @@ impl World {
                 assert_eq!((lifted.len(), &lifted), (decisions.len(), &places));
                 assert!(!lifted.is_empty());
                 for place in lifted {
-                    self.model.bans.remove(&place);
+                    self.model.end(&place);
                     self.model.settled.insert(place, self.now);
                 }
             }
@@ -316,6 +319,7 @@ impl Model {
         } else if until <= now {
             (until, Decision::Past(ban))
         } else {
+            self.decided.remove(&place);
             self.bans.insert(place.clone(), (ban.clone(), State::Pending));
             (since, Decision::Ban(ban))
         };
@@ -329,12 +333,17 @@ impl Model {
         over.sort_by(|one, other| (one.until, &one.place).cmp(&(other.until, &other.place)));
         over.into_iter()
             .map(|ban| {
-                self.bans.remove(&ban.place);
                 self.settled.insert(ban.place.clone(), ban.until);
-                let at = ban.until;
-                Decision::End { ban, end: End::Expired, at }
+                Decision::End { ban: self.end(&ban.place), end: End::Expired, at: ban.until }
             })
             .collect()
+    }
+
+    /// Takes a ban out, as it was decided.
+    fn end(&mut self, place: &Place) -> Ban {
+        let (ban, _) = self.bans.remove(place).unwrap();
+        let (since, until) = self.decided.remove(place).unwrap_or((ban.since, ban.until));
+        Ban { since, until, ..ban }
     }
 
     fn lift_unwanted(&mut self, spared: &BTreeSet<JailName>, now: Stamp) -> Vec<Decision> {
@@ -348,7 +357,7 @@ impl Model {
         places
             .into_iter()
             .map(|place| {
-                let (ban, _) = self.bans.remove(&place).unwrap();
+                let ban = self.end(&place);
                 self.settled.insert(place, now);
                 Decision::End { ban, end: End::Configuration, at: now }
             })
@@ -378,11 +387,23 @@ impl Model {
             }
         }
         self.settled.values_mut().for_each(|settled| *settled = (*settled).min(now));
-        for (ban, _) in self.bans.values_mut().filter(|(ban, _)| ban.since > now) {
-            if ban.until != Stamp::NEVER {
-                ban.until = now.after(Length::For(ban.until.since(ban.since)));
+        for (place, (ban, state)) in &mut self.bans {
+            let decided = self.decided.get(place).copied();
+            if ban.since <= now && decided.is_none_or(|(since, _)| since > now) {
+                continue;
             }
-            ban.since = now;
+            self.decided.remove(place);
+            let (since, until) = decided.unwrap_or((ban.since, ban.until));
+            (ban.since, ban.until) = (since, until);
+            if since > now {
+                if *state != State::Provisional {
+                    self.decided.insert(place.clone(), (since, until));
+                }
+                ban.since = now;
+                if until != Stamp::NEVER {
+                    ban.until = now.after(Length::For(until.since(since)));
+                }
+            }
         }
     }
 }

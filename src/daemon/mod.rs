@@ -26,6 +26,7 @@ mod upkeep;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -183,6 +184,8 @@ struct Inbox {
     hangup: Signal,
     /// `None` where it cannot be watched.
     clock: Option<sys::ClockWatch>,
+    /// Which of those who can wait is heard first next time.
+    turn: usize,
 }
 
 /// What woke the loop.
@@ -233,6 +236,7 @@ impl Daemon {
                 Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
                 Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
                 Event::Aside(Aside::Found(found)) => {
+                    self.looked();
                     self.read_found(found);
                     self.settle().await;
                 }
@@ -270,10 +274,12 @@ impl Inbox {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             clock: sys::ClockWatch::new().ok(),
+            turn: 0,
         })
     }
 
-    /// The next thing to see to. Signals and the firewall go first, the journal last: it waits for us, they do not.
+    /// The next thing to see to. Signals and the firewall go first. Requests and the journal can wait, but take turns: a
+    /// program that reports attempt after attempt must not keep the journal from being read.
     async fn next(&mut self, readings: &mut Readings, bus: Option<&Bus>, wake: Option<Instant>) -> Event {
         let lost = async {
             match bus {
@@ -293,6 +299,21 @@ impl Inbox {
                 None => std::future::pending().await,
             }
         };
+        let Inbox { requests, pasts, turn, .. } = self;
+        let work = std::future::poll_fn(|context| {
+            for step in 0..3 {
+                let event = match (*turn + step) % 3 {
+                    0 => requests.poll_recv(context).map(|request| request.map(Event::Request)),
+                    1 => pasts.poll_recv(context).map(|past| past.map(Event::Past)),
+                    _ => readings.poll_next(context).map(|(at, news)| Some(Event::News(at, news))),
+                };
+                if let Poll::Ready(Some(event)) = event {
+                    *turn = (*turn + step + 1) % 3;
+                    return Poll::Ready(event);
+                }
+            }
+            Poll::Pending
+        });
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Event::Stop,
@@ -314,9 +335,36 @@ impl Inbox {
             }
             () = timer => Event::Timer,
             () = lost => Event::BusLost,
-            Some(request) = self.requests.recv() => Event::Request(request),
-            Some(past) = self.pasts.recv() => Event::Past(past),
-            (at, news) = readings.next() => Event::News(at, news),
+            event = work => event,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Request;
+    use tokio::sync::oneshot;
+
+    /// A program reports attempt after attempt, and there is always one waiting.
+    #[tokio::test]
+    async fn requests_without_end_do_not_keep_the_journal_from_being_read() {
+        let (requests, requests_out) = mpsc::channel(4);
+        let (_notices, notices_out) = mpsc::channel(1);
+        let (_asides, asides_out) = mpsc::unbounded_channel();
+        let (_pasts, pasts_out) = mpsc::channel(1);
+        let mut inbox = Inbox::new(requests_out, notices_out, asides_out, pasts_out).unwrap();
+        inbox.clock = None;
+        let empty = tempfile::tempdir().unwrap();
+        let mut readings = Readings::default();
+        readings.follow_directory(empty.path());
+        for _ in 0..5_000 {
+            while requests.try_send(Request::Status { answer: oneshot::channel().0 }).is_ok() {}
+            if let Event::News(0, Some(_)) = inbox.next(&mut readings, None, None).await {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        panic!("nothing is heard of the journal");
     }
 }

@@ -74,7 +74,7 @@ impl Daemon {
         self.refresh_own_addresses();
         self.untold_status = true;
         match harvest.phase {
-            Phase::Feed => self.warden.feed(&harvest.sightings),
+            Phase::Feed => self.warden.feed(&harvest.sightings, clock::now()),
             Phase::Live => {
                 let decisions = self.warden.see(&harvest.sightings, clock::now());
                 if !decisions.is_empty() {

@@ -84,6 +84,9 @@ impl Daemon {
         let former = std::mem::replace(&mut self.settings, settings);
         self.spared.clear();
         self.snapshots.age();
+        self.snapshots.abandon();
+        // What was open in journals that are not read now was open for the former filters.
+        self.readings.forget_sessions();
         self.warden.configure(plan::rules(&self.settings, &self.own.known));
         for jail in recounted(&former, &self.settings) {
             self.warden.recount(&jail);
@@ -165,7 +168,7 @@ impl Daemon {
             .collect();
         let sightings: Vec<Sighting> =
             past.sightings.into_iter().filter(|sighting| valid.contains(&sighting.jail)).collect();
-        self.warden.feed(&sightings);
+        self.warden.feed(&sightings, clock::now());
         if past.last {
             self.feeding = self.feeding.saturating_sub(1);
             let decisions = self.warden.evaluate(clock::now());

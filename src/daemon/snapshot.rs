@@ -42,6 +42,11 @@ impl Snapshots {
         self.stale = true;
     }
 
+    /// Gives up the one that is being taken: what it was to hold is not what is counted any more.
+    pub(super) fn abandon(&mut self) {
+        self.awaited = None;
+    }
+
     /// When one is due; `None` where nothing has changed since the last.
     pub(super) fn due(&self) -> Option<Instant> {
         self.taken.filter(|_| self.stale).map(|last| last + INTERVAL)
@@ -86,6 +91,10 @@ impl Daemon {
             return;
         }
         self.snapshots.awaited = None;
+        if self.feeding > 0 {
+            // The past of a jail has begun to be read meanwhile, for a journal that came.
+            return;
+        }
         self.snapshots.stale = false;
         let snapshot = Snapshot {
             counts: self.counts(),
@@ -154,7 +163,7 @@ pub(super) fn take_up(warden: &mut Warden, restored: &Restored, settings: &Setti
             entry: EntryRef::attempt(attempt.number),
         })
         .collect();
-    warden.feed(&attempts);
+    warden.feed(&attempts, clock::now());
     incomplete
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 
@@ -75,19 +75,21 @@ impl Readings {
 
     /// The next news of any of them, and whose they are; `None` where the reader's thread has ended.
     pub(super) async fn next(&mut self) -> (usize, Option<News>) {
-        std::future::poll_fn(|context| {
-            let count = self.all.len();
-            for at in (0..count).map(|step| (self.turn + step) % count) {
-                if let Some(news) = &mut self.all[at].news
-                    && let Poll::Ready(news) = news.poll_recv(context)
-                {
-                    self.turn = at + 1;
-                    return Poll::Ready((at, news));
-                }
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// As [`Readings::next`].
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(usize, Option<News>)> {
+        let count = self.all.len();
+        for at in (0..count).map(|step| (self.turn + step) % count) {
+            if let Some(news) = &mut self.all[at].news
+                && let Poll::Ready(news) = news.poll_recv(context)
+            {
+                self.turn = at + 1;
+                return Poll::Ready((at, news));
             }
-            Poll::Pending
-        })
-        .await
+        }
+        Poll::Pending
     }
 
     /// The reading at this place, as [`Readings::next`] gives it.
@@ -118,6 +120,11 @@ impl Readings {
         let moved: Vec<Checkpoint> = self.all.iter_mut().filter_map(Reading::take_checkpoint).collect();
         self.checkpoints.extend(moved.iter().map(|one| (one.source.clone(), one.clone())));
         moved
+    }
+
+    /// Forgets the sessions that an earlier run left: what is read from now on is read anew as a whole.
+    pub(super) fn forget_sessions(&mut self) {
+        self.sessions.clear();
     }
 
     /// Is one of them still reading the past?
@@ -152,6 +159,17 @@ impl Readings {
         }
     }
 
+    /// Follows the journal in a directory by no filter.
+    #[cfg(test)]
+    pub(super) fn follow_directory(&mut self, directory: &std::path::Path) {
+        let journal = Source::Directory(directory.to_owned());
+        let plan = Plan { source: journal.clone(), start: Start::Head, once: false, liveness: journal::LIVENESS };
+        let (news, out) = mpsc::channel(QUEUE);
+        let sieve = crate::engine::filter::Sieve::new(Vec::new());
+        let handle = Handle::spawn(plan, Box::new(plan::Sifter::new(sieve)), news).unwrap();
+        self.all.push(Reading::new("test".into(), SourceName::local(), journal, handle, out));
+    }
+
     fn start(&mut self, wanted: &Wanted, settings: &Settings, head: bool) -> Start {
         let left = self.sessions.remove(&wanted.name);
         let left = left.and_then(|left| Some((left.cursor, decode_sessions(&left.open).ok()?)));
@@ -177,6 +195,11 @@ impl Readings {
 }
 
 impl Reading {
+    fn new(name: String, source: SourceName, journal: Source, handle: Handle, news: mpsc::Receiver<News>) -> Reading {
+        let (reached, failure, changes) = (None, None, VecDeque::new());
+        Reading { name, source, journal, handle, news: Some(news), reached, caught_up: false, failure, changes }
+    }
+
     /// Is it being read, and can it be?
     pub(super) fn is_read(&self) -> bool {
         self.news.is_some() && self.failure.is_none()
@@ -354,17 +377,7 @@ impl Daemon {
             _ => None,
         };
         let handle = spawn(plan, Box::new(plan::Sifter::new(plan::sieve(&self.settings, &source))), news)?;
-        self.readings.all.push(Reading {
-            name,
-            source,
-            journal,
-            handle,
-            news: Some(out),
-            reached: None,
-            caught_up: false,
-            failure: None,
-            changes: VecDeque::new(),
-        });
+        self.readings.all.push(Reading::new(name, source, journal, handle, out));
         if let Some(cursor) = behind {
             let incomplete = self.readings.incomplete.clone();
             self.read_past(self.readings.all.len() - 1, &|jail| incomplete.contains(jail), cursor);

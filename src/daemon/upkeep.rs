@@ -38,6 +38,8 @@ pub(super) struct Agenda {
     pulsing: bool,
     purge: Option<Instant>,
     look: Option<Instant>,
+    /// It is being looked: a directory that hangs is not asked again and again.
+    looking: bool,
 }
 
 impl Daemon {
@@ -92,7 +94,9 @@ impl Daemon {
         }
         self.tell_evicted(now);
         if due(self.agenda.look) {
-            self.look_for_senders();
+            if !std::mem::replace(&mut self.agenda.looking, true) {
+                self.look_for_senders();
+            }
             self.plan_to_look();
         }
         if self.untold_status {
@@ -128,6 +132,11 @@ impl Daemon {
     /// Puts the next look for senders on the agenda, where any may come.
     pub(super) fn plan_to_look(&mut self) {
         self.agenda.look = self.expects_senders().then(|| instant() + LOOK);
+    }
+
+    /// What was looked for has been told.
+    pub(super) fn looked(&mut self) {
+        self.agenda.looking = false;
     }
 
     /// Asks every thread whether it goes round. The answer comes back as an [`Aside`], so that one that hangs does not

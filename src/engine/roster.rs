@@ -9,7 +9,7 @@ use std::ops::Bound;
 
 use super::ban::{Ban, JailName, Place};
 use super::subject::Subject;
-use super::time::Stamp;
+use super::time::{Length, Stamp};
 
 /// How far a ban has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +42,21 @@ pub struct Held {
     pub ban: Ban,
     /// Its state.
     pub state: State,
+    /// Its beginning and end as decided, where they were moved since.
+    decided: Option<(Stamp, Stamp)>,
 }
 
 impl Held {
     fn new(ban: Ban, state: State) -> Held {
-        let mut held = Held { ban, state };
+        let mut held = Held { ban, state, decided: None };
         held.get_to(state);
         held
+    }
+
+    /// The ban as it was decided: what tells it from others in the ledger.
+    pub fn decided(self) -> Ban {
+        let (since, until) = self.decided.unwrap_or((self.ban.since, self.ban.until));
+        Ban { since, until, ..self.ban }
     }
 
     fn get_to(&mut self, state: State) {
@@ -93,6 +101,29 @@ impl Roster {
     pub fn mark(&mut self, place: &Place, state: State) {
         if let Some(held) = self.held.get_mut(place) {
             held.get_to(state);
+        }
+    }
+
+    /// Lets no ban begin after `now`: one that would begins then and lasts as long as it was meant to. One that was moved
+    /// so before goes back to its own time when that has come.
+    pub fn not_after(&mut self, now: Stamp) {
+        let concerned = |held: &&Held| held.ban.since > now || held.decided.is_some_and(|(since, _)| since <= now);
+        let concerned: Vec<Held> = self.held.values().filter(concerned).cloned().collect();
+        for held in concerned {
+            let state = held.state;
+            let ban = held.decided();
+            let (since, until) = (ban.since, ban.until);
+            if since <= now {
+                self.put(ban, state);
+                continue;
+            }
+            let length = if until == Stamp::NEVER { Length::Permanent } else { Length::For(until.since(since)) };
+            let place = ban.place.clone();
+            self.put(Ban { since: now, until: now.after(length), ..ban }, state);
+            // One that is to be confirmed is in no ledger yet.
+            if let Some(moved) = self.held.get_mut(&place).filter(|_| state != State::Provisional) {
+                moved.decided = Some((since, until));
+            }
         }
     }
 

@@ -382,9 +382,8 @@ impl Reader {
 
     /// Opens the journal anew, ever less often, until that works.
     fn mend(&mut self, error: JournalError) -> Result<(), Stopped> {
-        if self.retry == RETRY {
-            self.line.send(News::Failed { error })?;
-        }
+        // Also where it has been read no further since it was reopened: until it is again, nobody must wait for it.
+        self.line.send(News::Failed { error })?;
         loop {
             pause(&mut self.line, self.retry)?;
             self.retry = (self.retry * 2).min(RETRY_MOST);

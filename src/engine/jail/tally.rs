@@ -18,8 +18,9 @@ const PROBATION: usize = 1 << 18;
 const WINDOWS: usize = 12 << 20;
 /// What a window takes beside its failures: its slot, its chain, and what the allocator adds.
 const WINDOW: usize = 80;
-/// So many sequences of entry numbers are told apart; a machine's own journal goes on with one for years.
-const SEQUENCES: usize = 256;
+/// So many sequences of entry numbers are told apart. A machine's own journal goes on with one for years; where the
+/// journals of many machines lie in one directory, each has its own.
+const SEQUENCES: usize = 4096;
 
 /// The failures of a jail's subjects.
 #[derive(Debug)]
@@ -39,9 +40,10 @@ pub struct Tally {
 /// A [`Failure`] in 17 bytes: with the number of its sequence instead of the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Compact {
-    stamp: [u8; 8],
+    /// µs; they need the eighth byte in the year 4253.
+    stamp: [u8; 7],
     seqnum: [u8; 8],
-    sequence: u8,
+    sequence: [u8; 2],
 }
 
 impl Default for Tally {
@@ -193,7 +195,7 @@ impl Tally {
     /// Moves failures that lie after `now` to it: they were logged while the clock was ahead.
     pub fn not_after(&mut self, now: Stamp) {
         for failure in self.probation.values_mut() {
-            failure.stamp = failure.stamp().min(now).usec().to_ne_bytes();
+            failure.stamp = packed(failure.stamp().min(now));
         }
         for window in self.windows.values_mut() {
             read(window, &self.sequences, &mut self.open);
@@ -237,11 +239,15 @@ impl Tally {
 
     fn compact(&mut self, failure: &Failure) -> Compact {
         let sequence = self.number_of(failure.entry.seqnum_id);
-        Compact { stamp: failure.stamp.usec().to_ne_bytes(), seqnum: failure.entry.seqnum.to_ne_bytes(), sequence }
+        Compact {
+            stamp: packed(failure.stamp),
+            seqnum: failure.entry.seqnum.to_ne_bytes(),
+            sequence: sequence.to_ne_bytes(),
+        }
     }
 
     /// The number of this sequence, made where it has none yet.
-    fn number_of(&mut self, id: u128) -> u8 {
+    fn number_of(&mut self, id: u128) -> u16 {
         if let Some(known) = number_in(&self.sequences, id) {
             return known;
         }
@@ -249,37 +255,43 @@ impl Tally {
             self.renumber();
         }
         self.sequences.push(id);
-        (self.sequences.len() - 1) as u8
+        (self.sequences.len() - 1) as u16
     }
 
     /// Gives the numbers of sequences that nothing refers to any more to others. Where most are in use, somebody makes
     /// them up: then everything is forgotten.
     fn renumber(&mut self) {
         let mut used = [false; SEQUENCES];
-        self.probation.iter().for_each(|(_, failure)| used[usize::from(failure.sequence)] = true);
-        self.windows.iter().flat_map(|(_, window)| window).for_each(|one| used[usize::from(one.sequence)] = true);
+        self.probation.iter().for_each(|(_, failure)| used[failure.number()] = true);
+        self.windows.iter().flat_map(|(_, window)| window).for_each(|one| used[one.number()] = true);
         if used.iter().filter(|used| **used).count() > SEQUENCES / 2 {
             self.evicted += self.failing() as u64;
             self.clear();
             return;
         }
-        let mut numbers = [0; SEQUENCES];
+        let mut numbers = [0u16; SEQUENCES];
         let mut kept = Vec::new();
         for (at, id) in self.sequences.iter().enumerate().filter(|(at, _)| used[*at]) {
-            numbers[at] = kept.len() as u8;
+            numbers[at] = kept.len() as u16;
             kept.push(*id);
         }
         self.sequences = kept;
         let windows = self.windows.values_mut().flatten();
         for failure in self.probation.values_mut().chain(windows) {
-            failure.sequence = numbers[usize::from(failure.sequence)];
+            failure.sequence = numbers[failure.number()].to_ne_bytes();
         }
     }
 }
 
 impl Compact {
     fn stamp(&self) -> Stamp {
-        Stamp::from_usec(u64::from_ne_bytes(self.stamp))
+        let [a, b, c, d, e, f, g] = self.stamp;
+        Stamp::from_usec(u64::from_le_bytes([a, b, c, d, e, f, g, 0]))
+    }
+
+    /// The number of its sequence.
+    fn number(&self) -> usize {
+        usize::from(u16::from_ne_bytes(self.sequence))
     }
 
     fn is_same_entry(&self, other: &Compact) -> bool {
@@ -287,13 +299,19 @@ impl Compact {
     }
 
     fn failure(&self, sequences: &[u128]) -> Failure {
-        let seqnum_id = sequences[usize::from(self.sequence)];
+        let seqnum_id = sequences[self.number()];
         Failure { stamp: self.stamp(), entry: EntryRef { seqnum_id, seqnum: u64::from_ne_bytes(self.seqnum) } }
     }
 }
 
-fn number_in(sequences: &[u128], id: u128) -> Option<u8> {
-    sequences.iter().rposition(|known| *known == id).map(|at| at as u8)
+/// The latest that seven bytes hold is where a later one ends.
+fn packed(stamp: Stamp) -> [u8; 7] {
+    let [a, b, c, d, e, f, g, _] = stamp.usec().min((1 << 56) - 1).to_le_bytes();
+    [a, b, c, d, e, f, g]
+}
+
+fn number_in(sequences: &[u128], id: u128) -> Option<u16> {
+    sequences.iter().rposition(|known| *known == id).map(|at| at as u16)
 }
 
 fn read(failures: &[Compact], sequences: &[u128], window: &mut Window) {
@@ -305,10 +323,14 @@ fn write(window: &Window, sequences: &[u128], kept: &mut Vec<Compact>) {
     let failures = window.failures();
     kept.clear();
     kept.reserve_exact(failures.len());
-    kept.extend(failures.iter().map(|failure| Compact {
-        stamp: failure.stamp.usec().to_ne_bytes(),
-        seqnum: failure.entry.seqnum.to_ne_bytes(),
-        sequence: number_in(sequences, failure.entry.seqnum_id).expect("a failure is counted after its sequence"),
+    kept.extend(failures.iter().map(|failure| {
+        Compact {
+            stamp: packed(failure.stamp),
+            seqnum: failure.entry.seqnum.to_ne_bytes(),
+            sequence: number_in(sequences, failure.entry.seqnum_id)
+                .expect("a failure is counted after its sequence")
+                .to_ne_bytes(),
+        }
     }));
 }
 
@@ -420,11 +442,34 @@ mod tests {
             assert!(tally.sequences.len() <= SEQUENCES);
         }
         assert_eq!(told(&tally), [(subject(1), vec![of(9997, 9997), of(9998, 9998), of(9999, 9999)])]);
-        for id in 0..1000 {
+        for id in 0..10_000 {
             tally.count(subject(id as u32), of(id, id as u64), 3, Duration::ZERO);
         }
         assert!(tally.evicted() > 0 && tally.failing() <= SEQUENCES + 1);
-        assert_eq!(told(&tally).last(), Some(&(subject(999), vec![of(999, 999)])));
+        assert_eq!(told(&tally).last(), Some(&(subject(9999), vec![of(9999, 9999)])));
+    }
+
+    #[test]
+    fn failures_on_a_thousand_machines_are_remembered() {
+        let mut tally = Tally::default();
+        let of = |seqnum_id, seqnum| Failure { entry: EntryRef { seqnum_id, seqnum }, ..failure(seqnum) };
+        for round in 0..2 {
+            for id in 0..1000 {
+                assert_eq!(tally.count(subject(id), of(u128::from(id), round), 3, MINUTE), None);
+            }
+        }
+        assert_eq!((tally.failing(), tally.evicted()), (1000, 0));
+        assert!((0..1000).all(|id| tally.count(subject(id), of(u128::from(id), 2), 3, MINUTE).is_some()));
+    }
+
+    #[test]
+    fn a_failure_takes_17_bytes_and_keeps_its_time() {
+        assert_eq!(size_of::<Compact>(), 17);
+        let mut tally = Tally::default();
+        let late = failure((1 << 56) - 1);
+        tally.count(subject(1), late, 3, MINUTE);
+        tally.count(subject(2), Failure { stamp: Stamp::NEVER, ..late }, 3, MINUTE);
+        assert_eq!(sorted(&tally), [(subject(1), vec![late]), (subject(2), vec![late])]);
     }
 
     #[test]
@@ -447,6 +492,18 @@ mod tests {
             assert_eq!(self::told(&other), told);
             assert_eq!(other.failing(), 3);
         }
+    }
+
+    #[test]
+    fn an_entry_that_comes_again_after_its_time_was_moved_counts_once() {
+        let mut tally = Tally::default();
+        for _ in 0..2 {
+            for (who, number) in [(1, 8), (2, 8), (2, 9)] {
+                assert_eq!(tally.count(subject(who), failure(number), 3, MINUTE), None);
+            }
+            tally.not_after(Stamp::from_usec(5));
+        }
+        assert_eq!(told(&tally).iter().map(|(_, failures)| failures.len()).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
@@ -491,7 +548,7 @@ mod tests {
             let counted = |events: &[(u32, u64, u64)]| {
                 let mut tally = Tally::default();
                 for (who, stamp, number) in events {
-                    let entry = EntryRef { seqnum_id: u128::from(number % 3), seqnum: *number };
+                    let entry = EntryRef { seqnum_id: u128::from(number % 3), seqnum: 100 * number + stamp };
                     tally.fill(subject(*who), &[Failure { stamp: Stamp::from_usec(*stamp), entry }], maxretry);
                 }
                 tally

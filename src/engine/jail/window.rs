@@ -124,5 +124,8 @@ mod tests {
         window.count(failure, 5);
         window.count(failure, 5);
         assert_eq!(window.within(Duration::from_secs(1)), [failure]);
+        window.not_after(Stamp::from_usec(3));
+        window.count(failure, 5);
+        assert_eq!(window.failures().len(), 1, "read again after the clock was set back");
     }
 }

@@ -13,8 +13,8 @@ use super::jail::pause::{Pause, Pauses};
 use super::jail::tally::Tally;
 use super::jail::window::Failure;
 use super::jail::{Action, Rules, Sighting};
-use super::roster::{Held, Roster, State};
-use super::time::{Length, Stamp};
+use super::roster::{Roster, State};
+use super::time::Stamp;
 
 pub use command::{BanOrder, Refusal};
 pub use resume::Counts;
@@ -73,6 +73,9 @@ struct Jail {
     allowed: u64,
     last_failure: Stamp,
     bans: u64,
+    /// So many sightings since what is too old was forgotten last, and the time of the oldest of them.
+    counted: u32,
+    oldest: Stamp,
 }
 
 /// All jails, the bans in force, and from when on each place is counted.
@@ -83,10 +86,9 @@ pub struct Warden {
     /// Failures at or before this instant are settled: a ban, an unban or a past ban has taken them in.
     counted_from: HashMap<Place, Stamp>,
     pauses: Pauses,
-    counted: u32,
 }
 
-/// After so many counted failures what is too old is forgotten.
+/// After so many sightings of a jail what is too old in it is forgotten.
 const TIDY_EVERY: u32 = 8192;
 
 impl Warden {
@@ -96,19 +98,15 @@ impl Warden {
     }
 
     /// The wall clock was set and may have been ahead: nothing that is known lies after `now`, and no ban lasts longer
-    /// from here than it was meant to.
+    /// from here than it was meant to. Where it was the clock of now that was behind, the bans are what they were as
+    /// soon as it is right.
     pub fn clock_was_set(&mut self, now: Stamp) {
         for jail in self.jails.values_mut() {
             jail.tally.not_after(now);
             jail.last_failure = jail.last_failure.min(now);
         }
         self.counted_from.values_mut().for_each(|settled| *settled = (*settled).min(now));
-        let ahead: Vec<Held> = self.roster.iter().filter(|held| held.ban.since > now).cloned().collect();
-        for Held { ban, state } in ahead {
-            let length =
-                if ban.until == Stamp::NEVER { Length::Permanent } else { Length::For(ban.until.since(ban.since)) };
-            self.roster.put(Ban { since: now, until: now.after(length), ..ban }, state);
-        }
+        self.roster.not_after(now);
     }
 
     /// Takes over these jails; one that stays keeps its counts. [`Warden::lift_unwanted`] belongs behind it.
@@ -124,6 +122,8 @@ impl Warden {
                     allowed: 0,
                     last_failure: Stamp::EPOCH,
                     bans: 0,
+                    counted: 0,
+                    oldest: Stamp::NEVER,
                 },
             };
             self.jails.insert(name, jail);
@@ -165,10 +165,19 @@ impl Warden {
     }
 
     /// Counts sightings of the past without deciding anything; [`Warden::evaluate`] decides once they are all in.
-    pub fn feed(&mut self, sightings: &[Sighting]) {
+    pub fn feed(&mut self, sightings: &[Sighting], now: Stamp) {
         for sighting in sightings {
-            self.count(sighting);
+            // Of an entry that was ahead of its time nobody knows when it was read first, and so whether it is settled.
+            let place = self.place_of(sighting).filter(|_| sighting.stamp > now);
+            if !place.is_some_and(|place| self.counted_from.contains_key(&place)) {
+                self.count(sighting, now);
+            }
         }
+    }
+
+    fn place_of(&self, sighting: &Sighting) -> Option<Place> {
+        let subject = self.jails.get(&sighting.jail)?.rules.subject_of(sighting.address)?;
+        Some(Place { jail: sighting.jail.clone(), subject })
     }
 
     /// Decides once over everything that was fed. A ban that would be over by `now` is none.
@@ -199,7 +208,7 @@ impl Warden {
     pub fn see(&mut self, sightings: &[Sighting], now: Stamp) -> Vec<Decision> {
         let mut decisions = Vec::new();
         for sighting in sightings {
-            let Some((place, failures)) = self.count(sighting) else { continue };
+            let Some((place, failures)) = self.count(sighting, now) else { continue };
             let evidence = failures.iter().map(|failure| failure.entry).collect();
             let cause = Cause::Failures { decided: sighting.entry, evidence };
             if let Some(ban) = self.ban_of(&place, &failures, cause) {
@@ -216,7 +225,7 @@ impl Warden {
             let at = held.ban.until;
             // What it did while it was banned is settled.
             self.counted_from.insert(held.ban.place.clone(), at);
-            decisions.push(Decision::End { ban: held.ban, end: End::Expired, at });
+            decisions.push(Decision::End { ban: held.decided(), end: End::Expired, at });
         }
         decisions
     }
@@ -284,14 +293,19 @@ impl Warden {
     }
 
     /// Counts one sighting; the failures that complete a ban, if it does.
-    fn count(&mut self, sighting: &Sighting) -> Option<(Place, Vec<Failure>)> {
-        self.counted += 1;
-        if self.counted >= TIDY_EVERY {
-            self.counted = 0;
-            self.tidy(sighting.stamp);
+    ///
+    /// It counts as of `now` where its time lies ahead, by a clock that is wrong here or at a sender's: else it would keep
+    /// what comes next out of its window, and begin a ban in the future.
+    fn count(&mut self, sighting: &Sighting, now: Stamp) -> Option<(Place, Vec<Failure>)> {
+        let stamp = sighting.stamp.min(now);
+        let jail = self.jails.get_mut(&sighting.jail)?;
+        jail.counted += 1;
+        jail.oldest = jail.oldest.min(stamp);
+        if jail.counted >= TIDY_EVERY {
+            self.tidy(&sighting.jail);
         }
         let jail = self.jails.get_mut(&sighting.jail)?;
-        if self.pauses.covers(&sighting.jail, sighting.stamp) {
+        if self.pauses.covers(&sighting.jail, stamp) {
             return None;
         }
         let Some(subject) = jail.rules.subject_of(sighting.address) else {
@@ -299,15 +313,15 @@ impl Warden {
             return None;
         };
         jail.failures += 1;
-        jail.last_failure = jail.last_failure.max(sighting.stamp);
+        jail.last_failure = jail.last_failure.max(stamp);
         let place = Place { jail: sighting.jail.clone(), subject };
-        if self.counted_from.get(&place).is_some_and(|settled| sighting.stamp <= *settled) {
+        if self.counted_from.get(&place).is_some_and(|settled| stamp <= *settled) {
             return None;
         }
         if self.roster.at(&place).is_some_and(|held| held.state != State::Provisional) {
             return None;
         }
-        let failure = Failure { stamp: sighting.stamp, entry: sighting.entry };
+        let failure = Failure { stamp, entry: sighting.entry };
         let complete = jail.tally.count(subject, failure, jail.rules.maxretry, jail.rules.findtime)?;
         Some((place, complete))
     }
@@ -343,7 +357,7 @@ impl Warden {
     fn end(&mut self, place: &Place, end: End, at: Stamp) -> Option<Decision> {
         let held = self.roster.remove(place)?;
         self.counted_from.insert(place.clone(), at);
-        Some(Decision::End { ban: held.ban, end, at })
+        Some(Decision::End { ban: held.decided(), end, at })
     }
 
     /// From when on `place` is counted, where that is not from the beginning: what the ledger keeps with a decision.
@@ -356,15 +370,18 @@ impl Warden {
         self.counted_from.iter().map(|(place, stamp)| (place.clone(), *stamp)).collect()
     }
 
-    /// Forgets failures and settlements too old to matter to anything read at `newest` or later.
-    fn tidy(&mut self, newest: Stamp) {
-        let jails = &mut self.jails;
-        for jail in jails.values_mut() {
-            jail.tally.forget_before(newest.before(jail.rules.findtime));
-        }
-        Tally::share_room(jails.values_mut().map(|jail| &mut jail.tally));
-        self.counted_from.retain(|place, settled| {
-            jails.get(&place.jail).is_some_and(|jail| *settled >= newest.before(jail.rules.findtime))
+    /// Forgets failures and settlements of a jail too old to matter to what it has seen lately. By the oldest of that:
+    /// its journals need not be equally far, nor need the clocks of those who wrote them be right.
+    fn tidy(&mut self, name: &JailName) {
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        jail.counted = 0;
+        let from = std::mem::replace(&mut jail.oldest, Stamp::NEVER).before(jail.rules.findtime);
+        jail.tally.forget_before(from);
+        Tally::share_room(self.jails.values_mut().map(|jail| &mut jail.tally));
+        let (jails, manual) = (&self.jails, JailName::manual());
+        self.counted_from.retain(|Place { jail, .. }, settled| {
+            let counts = *jail != manual && jails.contains_key(jail);
+            counts && (jail != name || *settled >= from)
         });
     }
 }

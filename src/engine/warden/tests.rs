@@ -81,8 +81,8 @@ fn an_allowed_address_is_never_counted_and_its_ipv6_neighbours_are_one() {
 #[test]
 fn feeding_decides_nothing_and_evaluation_decides_once() {
     let mut warden = warden();
-    warden.feed(&three("192.0.2.1", 10));
-    warden.feed(&three("192.0.2.2", 10));
+    warden.feed(&three("192.0.2.1", 10), at(1000));
+    warden.feed(&three("192.0.2.2", 10), at(1000));
     assert!(warden.roster().is_empty());
     let decisions = warden.evaluate(at(20));
     assert_eq!(decisions.len(), 2);
@@ -99,7 +99,7 @@ fn what_was_settled_is_not_counted_again() {
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let mut second = warden();
     second.restore([], [(place.clone(), first.counted_from(&place).unwrap())], [], at(0));
-    second.feed(&three("192.0.2.1", 10));
+    second.feed(&three("192.0.2.1", 10), at(1000));
     assert_eq!(second.evaluate(at(31)), []);
     assert_eq!(second.see(&three("192.0.2.1", 31), at(34)).len(), 1);
 }
@@ -174,7 +174,7 @@ fn failures_during_a_ban_do_not_count_after_a_restart() {
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
     let mut second = warden();
     second.restore([], [(place.clone(), first.counted_from(&place).unwrap())], [], at(0));
-    second.feed(&three("192.0.2.1", 605));
+    second.feed(&three("192.0.2.1", 605), at(1000));
     assert_eq!(second.evaluate(at(625)), []);
 }
 
@@ -187,6 +187,67 @@ fn a_clock_that_was_ahead_makes_nobody_immune_and_no_ban_longer() {
     let held = warden.roster().iter().next().unwrap().ban.clone();
     assert_eq!((held.since, held.until), (at(100), at(700)));
     assert_eq!(warden.see(&three("192.0.2.1", 101), at(110)).len(), 1);
+}
+
+#[test]
+fn a_ban_whose_time_was_moved_ends_as_the_one_that_was_decided() {
+    let mut warden = warden();
+    let Ok(Decision::Ban(ban)) = warden.order_ban(order("192.0.2.1"), &[], at(9000)) else { panic!() };
+    warden.clock_was_set(at(100));
+    let lifted = warden.order_unban(ban.place.subject, None, 0, at(110)).unwrap();
+    assert!(matches!(&lifted[..], [Decision::End { ban: ended, at: when, .. }] if *ended == ban && *when == at(110)));
+    let Ok(Decision::Ban(ban)) = warden.order_ban(order("192.0.2.1"), &[], at(9000)) else { panic!() };
+    warden.clock_was_set(at(100));
+    assert!(warden.expire(at(699)).is_empty());
+    let expired = warden.expire(at(700));
+    assert!(matches!(&expired[..], [Decision::End { ban: ended, at: when, .. }] if *ended == ban && *when == at(700)));
+}
+
+#[test]
+fn no_ban_is_lost_by_a_start_while_the_clock_is_behind() {
+    let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
+    let ban = Ban { place: place.clone(), since: at(9000), until: at(9600), failures: 3, cause: Cause::Adopted };
+    let mut warden = warden();
+    warden.restore([ban.clone()], [], [], at(100));
+    warden.clock_was_set(at(100));
+    warden.clock_was_set(at(150));
+    assert_eq!(warden.roster().at(&place).unwrap().ban.until, at(700), "no longer by setting it again");
+    warden.clock_was_set(at(9001));
+    assert!(warden.expire(at(9001)).is_empty());
+    assert_eq!(warden.roster().at(&place).unwrap().ban, ban);
+    assert_eq!(warden.deadline(), Some(at(9600)));
+}
+
+#[test]
+fn a_failure_of_the_future_makes_nobody_immune_and_no_ban_longer() {
+    let mut warden = warden();
+    // By a sender whose clock is ahead, before and among those of our own.
+    warden.see(&[sighting("192.0.2.1", 9000, 1)], at(10));
+    let decisions = warden.see(&[sighting("192.0.2.1", 11, 2), sighting("192.0.2.1", 9001, 3)], at(12));
+    let [Decision::Ban(ban)] = &decisions[..] else { panic!("{decisions:?}") };
+    assert_eq!((ban.since, ban.until, ban.failures), (at(12), at(612), 3));
+    assert_eq!(warden.expire(at(612)).len(), 1);
+    // Read again by a later start.
+    let again = [sighting("192.0.2.1", 9000, 1), sighting("192.0.2.1", 9001, 3), sighting("192.0.2.1", 9002, 4)];
+    warden.feed(&again, at(700));
+    assert_eq!(warden.evaluate(at(700)), []);
+}
+
+#[test]
+fn a_clock_that_is_ahead_in_one_jail_makes_no_other_forget() {
+    let mut warden = Warden::new();
+    warden.configure([(name("sshd"), rules()), (name("far"), rules())]);
+    warden.see(&three("192.0.2.1", 10)[..2], at(12));
+    let place = Place { jail: name("sshd"), subject: "192.0.2.2".parse().unwrap() };
+    warden.see(&three("192.0.2.2", 10), at(12));
+    warden.order_unban(place.subject, None, 0, at(12)).unwrap();
+    for number in 0..2 * u64::from(TIDY_EVERY) {
+        let address = IpAddr::from((0x0a00_0000 + number as u32).to_be_bytes());
+        let one = Sighting { jail: name("far"), address, ..sighting("192.0.2.3", 90_000, number) };
+        assert!(warden.see(&[one], at(100_000)).is_empty());
+    }
+    assert_eq!(warden.counted_from(&place), Some(at(12)));
+    assert_eq!(warden.see(&three("192.0.2.1", 10)[2..], at(100_000)).len(), 1, "read late");
 }
 
 #[test]
