@@ -5,7 +5,7 @@
 #   make uninstall    lifts all bans where it is live; keeps /etc/banish and the ledger
 #   make test         everything that must hold; as root also the tests that need it, a really booted machine among them
 #   make demo         (root) an attack on a throwaway machine, to look at; HOLD=1 leaves the machine up
-#   make bench        (root) the benchmarks
+#   make bench        (root) the benchmarks, and one table of what they measured; half an hour
 #   make fuzz         hostile bytes for whatever reads them, FUZZ_SECONDS (60) for each target
 #   make audit        security advisories of the dependencies (online)
 #
@@ -95,8 +95,8 @@ demo:
 	@tests/machine/demo
 
 bench:
-	@scripts/need build bench
-	@tests/built bench
+	@scripts/need build machine bench
+	@benches/run
 
 fuzz:
 	@scripts/need build fuzz

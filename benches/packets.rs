@@ -56,7 +56,7 @@ fn main() {
         space: Space::new(number, port),
         rates: Vec::new(),
     };
-    let mut lanes = vec![
+    let mut lanes = [
         lane(1, "an empty chain at raw", PORT, 0),
         lane(2, "`ports`, 1 jail, to its port", PORT, 0),
         lane(3, "`ports`, 50 jails, to the first's port", PORT, 0),

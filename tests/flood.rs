@@ -68,8 +68,8 @@ fn persistent(who: u64, time: u64) -> IpAddr {
 #[test]
 fn a_million_attackers_stay_in_memory_and_who_keeps_trying_is_banned() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // Everybody in one jail, or spread over all.
-    for spread in [1, JAILS] {
+    // Spread over all jails, or everybody in one.
+    for (spread, attackers) in [(JAILS, 1_000_000), (1, 400_000)] {
         let before = anonymous("self").unwrap();
         let rules = Rules {
             maxretry: 5,
@@ -84,7 +84,7 @@ fn a_million_attackers_stay_in_memory_and_who_keeps_trying_is_banned() {
         warden.configure((0..JAILS).map(|number| (name(number), rules.clone())));
         let (mut most, mut banned) = (0, BTreeSet::new());
         let mut sightings = Vec::new();
-        for number in 0..1_000_000u64 {
+        for number in 0..attackers {
             let stamp = Stamp::from_usec((1_000_000 + number / 2000) * SECOND);
             let mut fails = |jail, address, part| {
                 let entry = EntryRef { seqnum_id: 1, seqnum: 4 * number + part };
@@ -106,7 +106,9 @@ fn a_million_attackers_stay_in_memory_and_who_keeps_trying_is_banned() {
                     banned.insert(ban.place.subject.network());
                 }
                 sightings.clear();
-                most = most.max(anonymous("self").unwrap());
+                if number % 16 == 0 {
+                    most = most.max(anonymous("self").unwrap());
+                }
             }
         }
         assert_eq!(banned.len(), 10, "{banned:?}");
@@ -114,6 +116,8 @@ fn a_million_attackers_stay_in_memory_and_who_keeps_trying_is_banned() {
         let failing: usize = figures.iter().map(|figures| figures.failing).sum();
         let evicted: u64 = figures.iter().map(|figures| figures.evicted).sum();
         let grown = (most - before) >> 20;
+        // The whole room serves one jail nearly as well as all.
+        assert!(failing > 100_000, "{failing}");
         eprintln!("{spread} jails: {grown} MiB, {failing} remembered, {evicted} forgotten early");
         assert!(grown < 40, "{grown} MiB");
         assert!(evicted > 100_000);

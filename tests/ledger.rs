@@ -11,6 +11,8 @@ mod disk;
 mod kill;
 #[path = "ledger/model.rs"]
 mod model;
+#[path = "ledger/power.rs"]
+mod power;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +145,8 @@ fn any_change(bans: Vec<Ban>) -> impl Strategy<Value = Change> {
                 let counts = Counts { jail, maxretry, findtime, windows: bytes.clone() };
                 let source = if config % 2 == 0 { "local" } else { "web" };
                 let sessions = Sessions { source: source.into(), cursor: checkpoint(config).cursor, open: bytes };
-                Change::Snapshot(Snapshot { counts: vec![(counts, config)], sessions: vec![sessions] })
+                let attempts_from = at(config % 9);
+                Change::Snapshot(Snapshot { counts: vec![(counts, config)], sessions: vec![sessions], attempts_from })
             }
         ),
     ]
@@ -260,7 +263,7 @@ fn windows_survive_in_a_snapshot() {
     let counts =
         Counts { jail: JailName::manual(), maxretry: 5, findtime: Duration::from_secs(60), windows: windows.finish() };
     let sessions = Sessions { source: "local".into(), cursor: checkpoint(2).cursor, open: vec![1, 2] };
-    let snapshot = Snapshot { counts: vec![(counts, u64::MAX)], sessions: vec![sessions] };
+    let snapshot = Snapshot { counts: vec![(counts, u64::MAX)], sessions: vec![sessions], attempts_from: Stamp::EPOCH };
     let transaction = Transaction { checkpoints: vec![], changes: vec![Change::Snapshot(snapshot.clone())] };
     store.commit(&transaction, Durability::Entries).unwrap();
     drop(store);

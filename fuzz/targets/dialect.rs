@@ -13,7 +13,7 @@ pub fn run(data: &[u8]) {
     let definition = Definition {
         name: "fuzzed".into(),
         journalmatch: journalmatch.into_iter().collect(),
-        trust: if data.len() % 2 == 0 { Trust::Attested } else { Trust::Claimed },
+        trust: if data.len().is_multiple_of(2) { Trust::Attested } else { Trust::Claimed },
         session: None,
         prefregex,
         failregex: lines.take(8).collect(),

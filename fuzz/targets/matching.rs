@@ -32,7 +32,7 @@ struct Subject {
 }
 
 static SUBJECTS: LazyLock<Vec<Subject>> = LazyLock::new(|| {
-    let mut all: Vec<Subject> = NASTY.iter().map(|patterns| nasty(patterns)).collect();
+    let mut all: Vec<Subject> = NASTY.iter().map(nasty).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find_map(|above| {
         let folder = above.join("etc/filter.d");
         folder.is_dir().then_some(folder)
@@ -165,7 +165,7 @@ impl PlainPattern {
     }
 }
 
-fn flat<'t>((name, group): (String, Option<(&'t [u8], usize)>)) -> (String, Option<&'t [u8]>, usize) {
+fn flat((name, group): (String, Option<(&[u8], usize)>)) -> (String, Option<&[u8]>, usize) {
     (name, group.map(|(bytes, _)| bytes), group.map_or(0, |(_, end)| end))
 }
 
@@ -235,7 +235,7 @@ fn same_for_everybody(subject: &Subject, flags: u8, data: &[u8]) {
     let mut trial = Trial::new(Arc::clone(&subject.filter));
     let line = subject.definition.journalmatch.get(usize::from(flags) % subject.definition.journalmatch.len().max(1));
     let origin: Vec<String> = match line {
-        Some(line) if flags % 2 == 0 => {
+        Some(line) if flags.is_multiple_of(2) => {
             line.split(' ').filter(|word| !word.ends_with('=')).map(|word| word.replace('*', "x")).collect()
         }
         _ => Vec::new(),

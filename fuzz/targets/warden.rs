@@ -170,7 +170,7 @@ impl World {
 
     fn order_unban(&mut self, dice: &mut Dice<'_>) {
         let subject = subject(dice);
-        let asked = (dice.byte() % 2 == 0).then(|| jail(dice));
+        let asked = dice.byte().is_multiple_of(2).then(|| jail(dice));
         let told = self.warden.order_unban(subject, asked.as_ref(), 7, self.now);
         if asked.as_ref().is_some_and(|jail| !self.model.jails.contains_key(jail)) {
             assert!(matches!(told, Err(Refusal::NoSuchJail(_))));
@@ -222,7 +222,9 @@ impl World {
     fn adopt(&mut self, dice: &mut Dice<'_>) {
         let place = Place { jail: jail(dice), subject: subject(dice) };
         let until = self.now.after(seconds(1 + dice.below(200) as u64));
-        let lifted: Vec<Ban> = (dice.byte() % 4 == 0)
+        let lifted: Vec<Ban> = dice
+            .byte()
+            .is_multiple_of(4)
             .then(|| Ban { place: place.clone(), since: self.now, until, failures: 0, cause: Cause::Adopted })
             .into_iter()
             .collect();
@@ -273,9 +275,11 @@ impl Model {
             return None;
         }
         let failures = tallied.failures.entry(subject).or_default();
-        if failures.iter().all(|known| known.entry != sighting.entry) {
-            failures.insert(Failure { stamp: sighting.stamp, entry: sighting.entry });
-        }
+        // An entry counts once; told with two times, the earlier one holds.
+        let known = failures.iter().find(|known| known.entry == sighting.entry).copied();
+        let stamp = known.map_or(sighting.stamp, |known| known.stamp.min(sighting.stamp));
+        known.map(|known| failures.remove(&known));
+        failures.insert(Failure { stamp, entry: sighting.entry });
         while failures.len() > rules.maxretry as usize {
             failures.pop_first();
         }

@@ -12,12 +12,11 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
             match options.restore {
                 true => runtime.block_on(banish::daemon::restore(options)),
-                false => runtime.block_on(banish::daemon::run(options)).map(|()| true),
+                false => runtime.block_on(banish::daemon::run(options)),
             }
         });
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("banishd: {error}");
             let mut cause = error.source();

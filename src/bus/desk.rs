@@ -25,7 +25,12 @@ use crate::engine::warden::BanOrder;
 /// The most calls of one connection that may wait at a time.
 pub const CALLS_PER_SENDER: usize = 32;
 /// The most calls of all connections of one user, root excepted, that may wait at a time.
-pub const CALLS_PER_USER: usize = 128;
+pub const CALLS_PER_USER: usize = 64;
+/// The most calls of all users, root excepted, that may wait at a time. Each may be a question to polkit, and a bus has
+/// by default a limit of 128 questions that one connection waits for.
+pub const CALLS_IN_ALL: usize = 96;
+/// The longest arguments of a call that may wait, in bytes.
+const ARGUMENTS: u32 = 64 * 1024;
 
 /// What the objects share.
 #[derive(Debug)]
@@ -38,6 +43,7 @@ pub struct Desk {
     jails: Mutex<BTreeSet<JailName>>,
     senders: Tally<OwnedUniqueName>,
     users: Tally<u32>,
+    all: Tally<()>,
 }
 
 /// A caller that was let through. As long as it lives, the call counts as waiting.
@@ -47,7 +53,9 @@ pub struct Caller {
     pub uid: u32,
     /// Its connection.
     pub name: OwnedUniqueName,
-    _slots: (Slot<OwnedUniqueName>, Option<Slot<u32>>),
+    _slot: Slot<OwnedUniqueName>,
+    /// Its user's and everybody's; root needs none.
+    _shared: Option<(Slot<u32>, Slot<()>)>,
 }
 
 impl Desk {
@@ -60,6 +68,7 @@ impl Desk {
             jails: Mutex::new(jails.iter().cloned().collect()),
             senders: Tally::new(),
             users: Tally::new(),
+            all: Tally::new(),
         }
     }
 
@@ -95,13 +104,23 @@ impl Desk {
 
     /// Lets a call through that needs no right, if its sender has not too many waiting.
     pub async fn identify(&self, connection: &Connection, call: &Header<'_>) -> Result<Caller, Refusal> {
+        // As long as a call waits, its message stays in memory and its descriptors stay open.
+        if call.primary().body_len() > ARGUMENTS || call.unix_fds().is_some_and(|count| count > 0) {
+            let text = format!("a call takes at most {ARGUMENTS} bytes of arguments and no file descriptors");
+            return Err(Refusal::LimitsExceeded(text));
+        }
         let name: OwnedUniqueName =
             call.sender().ok_or_else(|| Refusal::NotAuthorized("the call has no sender".into()))?.to_owned().into();
         let busy = || Refusal::LimitsExceeded("too many calls are waiting; wait for answers first".into());
         let slot = self.senders.take(name.clone(), CALLS_PER_SENDER).ok_or_else(busy)?;
         let uid = uid_of(connection, &name).await?;
-        let user_slot = if uid == 0 { None } else { Some(self.users.take(uid, CALLS_PER_USER).ok_or_else(busy)?) };
-        Ok(Caller { uid, name, _slots: (slot, user_slot) })
+        let others = if uid == 0 {
+            None
+        } else {
+            let user = self.users.take(uid, CALLS_PER_USER).ok_or_else(busy)?;
+            Some((user, self.all.take((), CALLS_IN_ALL).ok_or_else(busy)?))
+        };
+        Ok(Caller { uid, name, _slot: slot, _shared: others })
     }
 
     /// Asks the loop and waits for its answer.
@@ -243,7 +262,12 @@ pub fn parse_subject(text: &str) -> Result<Subject, Refusal> {
 /// One single address, without a prefix length.
 fn parse_address(text: &str) -> Result<IpAddr, Refusal> {
     let no_address = || Refusal::InvalidSubject(format!("{:?} is no single IP address", cut(text, 64)));
-    text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| no_address())
+    let address = text.parse::<IpAddr>().map_err(|_| no_address())?.to_canonical();
+    let nobody = match address {
+        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    };
+    if nobody { Err(Refusal::InvalidSubject(format!("nobody logs in from {address}"))) } else { Ok(address) }
 }
 
 /// The jail, if it is one that counts.
@@ -296,6 +320,55 @@ mod tests {
         }
     }
 
+    /// What somebody may write: nearly right, or anything.
+    fn written() -> impl Strategy<Value = String> {
+        prop_oneof!["[0-9a-fA-Fx:./% ]{0,48}", "[a-zA-Z0-9._-]{0,70}", "\\PC{0,40}", any::<String>()]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_one_subject_or_none(text in written()) {
+            match parse_subject(&text) {
+                Ok(subject) => {
+                    prop_assert!(subject.length() > 0);
+                    prop_assert_eq!(parse_subject(&subject.to_string()), Ok(subject));
+                }
+                Err(refusal) => prop_assert!(
+                    matches!(&refusal, Refusal::InvalidSubject(said) if said.len() < 1000), "{refusal}"
+                ),
+            }
+            if let Ok(address) = parse_address(&text) {
+                prop_assert_eq!(parse_subject(&text), Ok(Subject::host(address)));
+            }
+        }
+
+        #[test]
+        fn whatever_is_written_is_one_jails_name_or_none(text in written()) {
+            match parse_jail(&text) {
+                Ok(None) => prop_assert!(text.is_empty()),
+                Ok(Some(name)) => prop_assert_eq!(name.as_str(), text),
+                Err(refusal) => prop_assert!(
+                    matches!(&refusal, Refusal::NoSuchJail(said) if said.len() < 1000), "{refusal}"
+                ),
+            }
+        }
+
+        #[test]
+        fn an_order_is_what_was_written_or_refused(
+            subject in written(),
+            duration_usec in any::<u64>(),
+            reason in any::<String>(),
+            force in any::<bool>(),
+        ) {
+            let plea = Plea { subject: &subject, jail: None, duration_usec, reason: &reason, force };
+            if let Ok(order) = plea.order() {
+                prop_assert_eq!(order.length.map_or(0, Length::usec), duration_usec);
+                prop_assert!(reason.starts_with(&order.reason) && order.reason.len() <= REASON_MAX);
+                prop_assert_eq!(order.force, force);
+            }
+        }
+    }
+
     fn plea(subject: &str) -> Plea<'_> {
         Plea { subject, jail: None, duration_usec: 0, reason: "", force: false }
     }
@@ -329,7 +402,20 @@ mod tests {
     #[test]
     fn an_attempt_is_of_one_address_in_a_jail_that_counts() {
         assert_eq!(parse_address("::ffff:192.0.2.1"), Ok(IpAddr::from([192, 0, 2, 1])));
-        for bad in ["", "192.0.2.0/24", "192.0.2.1/32", "2001:db8::/128", "example.org", "fe80::1%eth0", "127.1"] {
+        for bad in [
+            "",
+            "192.0.2.0/24",
+            "192.0.2.1/32",
+            "2001:db8::/128",
+            "example.org",
+            "fe80::1%eth0",
+            "127.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "::",
+            "ff02::1",
+        ] {
             assert!(matches!(parse_address(bad), Err(Refusal::InvalidSubject(_))), "{bad}");
         }
         assert!(counting(&JailName::manual()).is_err(), "one failure would be a ban there");

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use zbus::message::Header;
-use zbus::{Connection, fdo, interface};
+use zbus::{Connection, Variant, fdo, interface};
 
 use super::desk::{Desk, Plea};
+use super::objects::Properties;
 use super::refusal::Refusal;
 use super::request::JailView;
 use crate::engine::ban::JailName;
@@ -37,6 +38,32 @@ impl Jail {
     /// The object of the jail `name`.
     pub fn new(desk: Arc<Desk>, name: JailName) -> Jail {
         Jail { desk, name }
+    }
+
+    /// What the properties of the object of `view` are, without asking the object for one after the other.
+    ///
+    /// # Errors
+    /// Where one of them cannot be a variant.
+    pub fn properties(view: &JailView) -> zbus::Result<Properties> {
+        let all: [(&str, Variant<'_>); 16] = [
+            ("Name", view.name.as_str().into()),
+            ("Filter", view.filter.as_str().into()),
+            ("Mode", view.mode.as_str().into()),
+            ("JournalMatch", view.journal_match.clone().into()),
+            ("MaxRetry", view.max_retry.into()),
+            ("FindTimeUSec", Length::For(view.find_time).usec().into()),
+            ("BanTimeUSec", view.ban_time.usec().into()),
+            ("Ports", view.ports.clone().into()),
+            ("Enabled", view.enabled.into()),
+            ("Paused", view.paused.into()),
+            ("CurrentlyFailing", view.currently_failing.into()),
+            ("FailuresTotal", view.failures_total.into()),
+            ("CurrentlyBanned", view.currently_banned.into()),
+            ("BansTotal", view.bans_total.into()),
+            ("LastFailureUSec", view.last_failure.usec().into()),
+            ("PacketsDropped", view.packets_dropped.into()),
+        ];
+        all.into_iter().map(|(name, value)| Ok((name.to_owned(), value.try_into()?))).collect()
     }
 
     async fn show<T>(&self, part: impl FnOnce(&JailView) -> T) -> fdo::Result<T> {

@@ -25,7 +25,7 @@ use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::fdo::RequestNameFlags;
 
-pub use desk::{CALLS_PER_SENDER, CALLS_PER_USER};
+pub use desk::{CALLS_IN_ALL, CALLS_PER_SENDER, CALLS_PER_USER};
 pub use manager::ROWS;
 pub use refusal::Refusal;
 pub use request::{Answer, Attempted, BanRow, FirewallState, JailView, ManagerView, Page, Problem, Request, Severity};

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use zbus::fdo::ManagedObjects;
+use zbus::message::Header;
 use zbus::names::InterfaceName;
 use zbus::object_server::{Interface, SignalEmitter};
-use zbus::{Connection, ObjectPath, OwnedVariant, fdo, interface};
+use zbus::{Connection, ObjectPath, OwnedVariant, interface};
 
 use super::desk::Desk;
 use super::jail::Jail;
 use super::path;
+use super::refusal::Refusal;
 use crate::engine::ban::JailName;
 
 /// An interface's properties.
@@ -23,30 +25,35 @@ pub type Properties = HashMap<String, OwnedVariant>;
 #[derive(Debug)]
 pub struct Objects {
     desk: Arc<Desk>,
+    /// One long answer after the other.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Objects {
     /// Over the jails that `desk` knows.
     pub fn new(desk: Arc<Desk>) -> Objects {
-        Objects { desk }
+        Objects { desk, turn: tokio::sync::Mutex::default() }
     }
 }
 
-// Everybody may ask, and one answer is long: a task for each call would let anybody fill our memory. One after the other,
-// what waits stays with the bus, which has limits for each sender.
-#[interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false, spawn = false)]
+// Everybody may ask, and one answer is long: they are made one after the other, others are served in between, and who
+// asks too often at once is refused.
+#[interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false)]
 impl Objects {
     #[zbus(out_args("object_paths_interfaces_and_properties"))]
-    async fn get_managed_objects(&self, #[zbus(connection)] connection: &Connection) -> fdo::Result<ManagedObjects> {
+    async fn get_managed_objects(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<ManagedObjects, Refusal> {
+        let _caller = self.desk.identify(connection, &call).await?;
+        let _turn = self.turn.lock().await;
+        tokio::task::yield_now().await;
         let mut objects = ManagedObjects::new();
+        let views = self.desk.views.jails().await?;
         for name in self.desk.jails() {
-            match of_jail(connection, &name).await {
-                Ok(properties) => {
-                    objects.insert(path::of_jail(&name), HashMap::from([(Jail::name().into(), properties)]));
-                }
-                Err(zbus::Error::InterfaceNotFound) => {}
-                Err(error) => return Err(error.into()),
-            }
+            let Some(view) = views.get(&name) else { continue };
+            objects.insert(path::of_jail(&name), HashMap::from([(Jail::name().into(), Jail::properties(view)?)]));
         }
         Ok(objects)
     }

@@ -19,7 +19,8 @@ pub enum Refusal {
     NotBanned(String),
     /// The subject is on the jail's allow list.
     Ignored(String),
-    /// A ban would cut this machine off (its gateway, a resolver, itself), and `force` was not given.
+    /// A ban would cut this machine off (its gateway, a resolver, itself) or is of what no host has (loopback, multicast,
+    /// far too wide a prefix), and `force` was not given.
     Protected(String),
     /// The caller may not do this.
     NotAuthorized(String),

@@ -21,6 +21,8 @@ use crate::engine::ban::{Ban, End, Place};
 const QUEUE: usize = 1024;
 /// The most subscribers of one user.
 const PER_USER: usize = 16;
+/// The most subscribers of all users, root excepted.
+const IN_ALL: usize = 128;
 
 /// What subscribers hear.
 #[derive(Clone, Copy, Debug)]
@@ -48,17 +50,18 @@ enum Bulletin {
 pub struct Subscribers {
     queues: Mutex<BTreeMap<OwnedUniqueName, Entry>>,
     users: Tally<u32>,
+    all: Tally<()>,
 }
 
 #[derive(Debug)]
 struct Entry {
     queue: mpsc::Sender<Arc<Bulletin>>,
-    _slot: Slot<u32>,
+    _slots: (Slot<u32>, Option<Slot<()>>),
 }
 
 impl Default for Subscribers {
     fn default() -> Subscribers {
-        Subscribers { queues: Mutex::default(), users: Tally::new() }
+        Subscribers { queues: Mutex::default(), users: Tally::new(), all: Tally::new() }
     }
 }
 
@@ -122,8 +125,10 @@ impl Subscribers {
         }
         let full = || Refusal::LimitsExceeded(format!("user {uid} has {PER_USER} subscribers already"));
         let slot = self.users.take(uid, PER_USER).ok_or_else(full)?;
+        let full = || Refusal::LimitsExceeded(format!("there are {IN_ALL} subscribers already"));
+        let others = if uid == 0 { None } else { Some(self.all.take((), IN_ALL).ok_or_else(full)?) };
         let (queue, receiver) = mpsc::channel(QUEUE);
-        queues.insert(name.clone(), Entry { queue, _slot: slot });
+        queues.insert(name.clone(), Entry { queue, _slots: (slot, others) });
         Ok(Some(receiver))
     }
 
@@ -241,5 +246,15 @@ mod tests {
         drop(kept);
         subscribers.remove(&name(":1.0"));
         assert!(subscribers.enlist(&name(":1.100"), 7).unwrap().is_some());
+    }
+
+    #[test]
+    fn all_users_together_leave_places_for_root() {
+        let subscribers = Subscribers::default();
+        let enlist = |n: usize, uid| subscribers.enlist(&name(&format!(":1.{n}")), uid);
+        let kept: Vec<_> = (0..IN_ALL).map(|n| enlist(n, 1000 + (n / PER_USER) as u32).unwrap()).collect();
+        assert!(matches!(enlist(IN_ALL, 7), Err(Refusal::LimitsExceeded(_))));
+        assert!(enlist(IN_ALL, 0).unwrap().is_some());
+        assert_eq!(kept.len(), IN_ALL);
     }
 }

@@ -14,6 +14,12 @@ pub struct Slot<K: Ord> {
     key: K,
 }
 
+impl<K: Ord> Clone for Tally<K> {
+    fn clone(&self) -> Tally<K> {
+        Tally(Arc::clone(&self.0))
+    }
+}
+
 impl<K: Ord + Clone> Tally<K> {
     /// Nobody holds anything.
     pub fn new() -> Tally<K> {
@@ -28,7 +34,7 @@ impl<K: Ord + Clone> Tally<K> {
             return None;
         }
         counts.insert(key.clone(), held + 1);
-        Some(Slot { tally: Tally(Arc::clone(&self.0)), key })
+        Some(Slot { tally: self.clone(), key })
     }
 }
 

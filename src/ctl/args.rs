@@ -154,7 +154,12 @@ pub struct BanArgs {
     /// Why: kept with the ban
     #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
-    /// Even if that cuts off this machine or your own ssh connection
+    /// Even if that cuts off this machine or your own ssh connection, or no host has such an address
+    ///
+    /// Without it these are refused: what contains the default gateway, a resolver, an address of this machine or your
+    /// own ssh client; what overlaps 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255, ::, ::1 or ff00::/8; and
+    /// prefixes shorter than /8 (IPv4) or /16 (IPv6). A length of 0 is never taken: to shut everybody out is a
+    /// firewall's work.
     #[arg(long, short)]
     pub force: bool,
 }
@@ -306,6 +311,23 @@ mod tests {
             &["attempt", "sshd", "example.org"],
         ] {
             assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_words_are_too_much(
+            command in "ban|unban|forget|pause|resume|attempt|status|list",
+            words in proptest::collection::vec("-{0,2}[a-z]{0,8}=?[0-9a-z.:/ -]{0,20}|\\PC{0,12}", 0..4),
+        ) {
+            let words: Vec<&str> = std::iter::once(command.as_str()).chain(words.iter().map(String::as_str)).collect();
+            let _ = parsed(&words);
+        }
+
+        #[test]
+        fn a_length_is_never_nothing(text in "[0-9.]{0,12} ?[a-z]{0,7}|\\PC{0,12}") {
+            proptest::prop_assert_ne!(pause_length(&text), Ok(Duration::ZERO));
+            proptest::prop_assert_ne!(ban_length(&text), Ok(Length::For(Duration::ZERO)));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::engine::ban::{End, Place};
 use crate::engine::roster::State;
 use crate::engine::warden::Decision;
 use crate::firewall::{self, Change, FirewallError};
-use crate::ledger::{self, Checkpoint, Durability, Moment, Transaction};
+use crate::ledger::{self, Checkpoint, Durability, LedgerError, Moment, Transaction};
 
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub enum First {
 
 /// The longest pause between two tries at what the kernel, the ledger or the bus refused: meanwhile hosts get through.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Above so many changes that the ledger could not take, the history of bans that are over is let go.
+const UNWRITTEN: usize = 50_000;
 
 /// Something that failed and is tried again, ever less often.
 #[derive(Debug, Default)]
@@ -305,6 +308,7 @@ impl Daemon {
 
     /// Writes `transaction` and whatever could not be written before it.
     pub(super) async fn commit(&mut self, transaction: Transaction, durability: Durability) {
+        self.hear_of_tellings();
         let Some(ledger) = self.ledger.clone() else { return };
         let mut all = std::mem::take(&mut self.unwritten);
         all.absorb(transaction);
@@ -321,9 +325,14 @@ impl Daemon {
                     self.log.tell(Record::LedgerRecovered);
                     self.untold_status = true;
                 }
-                self.mark(&begun, State::Unsaved, State::Banned);
+                if self.forgetful {
+                    self.debt.owed.absorb(Arc::unwrap_or_clone(all));
+                } else {
+                    self.mark(&begun, State::Unsaved, State::Banned);
+                }
                 self.ledger_retry.worked();
             }
+            Err(error @ LedgerError::Lost(_)) => self.ledger_lost(Arc::unwrap_or_clone(all), &error).await,
             Err(error) => {
                 if self.ledger_retry.at().is_none() {
                     self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
@@ -331,13 +340,20 @@ impl Daemon {
                 self.ledger_retry.failed(Instant::now());
                 self.mark(&begun, State::Banned, State::Unsaved);
                 self.unwritten = Arc::unwrap_or_clone(all);
+                if self.unwritten.changes.len() > UNWRITTEN {
+                    let lost = self.unwritten.shed();
+                    if lost > 0 {
+                        let error = format!("{}; the history of {lost} bans that are over is lost", chain(&error));
+                        self.log.tell(Record::LedgerUnwritable { error });
+                    }
+                }
                 self.untold_status = true;
             }
         }
     }
 
     /// Moves those of `places` that are in one state to another.
-    fn mark(&mut self, places: &[Place], from: State, to: State) {
+    pub(super) fn mark(&mut self, places: &[Place], from: State, to: State) {
         for place in places {
             if self.warden.roster().at(place).is_some_and(|held| held.state == from) {
                 self.warden.mark(place, to);
@@ -352,22 +368,22 @@ impl Daemon {
                 Decision::Ban(ban) => {
                     self.announce(bus::News::Banned(ban));
                     point("told.bus");
-                    self.log.tell(Record::Banned(ban.clone()));
+                    let ticket = self.log.tell(Record::Banned(ban.clone()));
                     point("told.log");
-                    self.unwritten.announced(ban, Moment::Begun);
+                    self.was_told(ticket, ban, Moment::Begun);
                 }
                 Decision::Past(ban) => {
-                    self.log.tell(Record::TooLate(ban.clone()));
-                    self.unwritten.announced(ban, Moment::Begun);
-                    self.unwritten.announced(ban, Moment::Ended);
+                    let ticket = self.log.tell(Record::TooLate(ban.clone()));
+                    self.was_told(ticket, ban, Moment::Begun);
+                    self.was_told(ticket, ban, Moment::Ended);
                 }
-                Decision::Report(ban) => self.log.tell(Record::WouldBan(ban.clone())),
+                Decision::Report(ban) => drop(self.log.tell(Record::WouldBan(ban.clone()))),
                 Decision::End { ban, end, .. } => {
                     self.announce(bus::News::Unbanned { place: &ban.place, end: *end });
                     point("told.bus");
-                    self.log.tell(Record::Unbanned { ban: ban.clone(), end: *end });
+                    let ticket = self.log.tell(Record::Unbanned { ban: ban.clone(), end: *end });
                     point("told.log");
-                    self.unwritten.announced(ban, Moment::Ended);
+                    self.was_told(ticket, ban, Moment::Ended);
                 }
             }
         }

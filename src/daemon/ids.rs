@@ -6,9 +6,6 @@ pub const STARTED: &str = "bf18aa1515774d6086bd910c7cd92356";
 /// Bans are in force before the network is up.
 pub const RESTORED: &str = "9247a729e3fd4150b8a34959c0fc880f";
 
-/// Bans could not be put in force before the network is up.
-pub const RESTORE_FAILED: &str = "7b33bed2cdcd4e95bfd45b9e20276c3e";
-
 /// The service goes; bans stay.
 pub const STOPPED: &str = "7e5e9b012f2d4fba88d01dd3263859dd";
 

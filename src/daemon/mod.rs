@@ -17,6 +17,7 @@ mod reload;
 pub mod report;
 mod requests;
 mod restore;
+mod saving;
 mod snapshot;
 mod sources;
 mod start;
@@ -24,7 +25,7 @@ mod sys;
 mod upkeep;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,7 +40,7 @@ use crate::engine::time::Stamp;
 use crate::engine::warden::Warden;
 use crate::firewall::{self, Firewall};
 use crate::journal::{self, JournalError};
-use crate::ledger::{self, LedgerError, OpenError, Transaction};
+use crate::ledger::{self, Key, LedgerError, Moment, OpenError, Restored, Store, Transaction};
 
 use dryrun::Printer;
 use effects::{Rebuilds, Retry};
@@ -70,6 +71,9 @@ pub enum StartError {
     /// The bus is there but does not let us serve.
     #[error("cannot serve on the bus")]
     Bus(#[source] bus::BusError),
+    /// The ledger's bans could not be put in force before the daemon runs.
+    #[error("no bans restored")]
+    NotRestored(#[source] Box<StartError>),
     /// The system refuses what any program needs: threads, signals.
     #[error("cannot start")]
     System(#[from] std::io::Error),
@@ -89,8 +93,12 @@ struct Daemon {
     ledger: Option<ledger::Handle>,
     /// The ledger could not be opened: this one ends with the process.
     forgetful: bool,
+    /// What has to be made good once it can be opened.
+    debt: saving::Debt,
     /// What the ledger does not have yet.
     unwritten: Transaction,
+    /// Which beginnings and ends of bans the log was given, in order, and by which ticket.
+    unheard: VecDeque<(u64, Key, Moment)>,
     ledger_retry: Retry,
     /// The number of the last attempt that a program reported.
     last_attempt: u64,
@@ -161,6 +169,8 @@ enum Aside {
     Found(sources::Found),
     /// The bus was tried again.
     Served(Result<Option<Bus>, bus::BusError>),
+    /// The ledger was tried again.
+    Reopened(Box<Result<(Store, Restored), OpenError>>),
 }
 
 /// The receiving ends of the loop's channels.
@@ -232,6 +242,7 @@ impl Daemon {
                 }
                 Event::Past(past) => self.fed(past).await,
                 Event::Aside(Aside::Served(served)) => self.served(served),
+                Event::Aside(Aside::Reopened(opened)) => self.ledger_reopened(*opened).await,
                 Event::Stop => self.stop = true,
                 Event::Hangup => self.reload(None),
                 // The kernel counts down, the ledger has instants: after a jump they differ.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -18,6 +19,9 @@ use crate::engine::time::Stamp;
 
 /// How many records wait for journald at the most.
 const QUEUE: usize = 4096;
+/// How often, and for how long each time, an end waits for the log.
+const FLUSH_STEPS: u32 = 400;
+const FLUSH_STEP: Duration = Duration::from_millis(5);
 
 /// One thing to tell.
 #[derive(Clone, Debug)]
@@ -36,11 +40,6 @@ pub enum Record {
     },
     /// A daemon runs: it has its bans in the kernel.
     RestoreNeedless,
-    /// The bans of the ledger are not in the kernel.
-    RestoreFailed {
-        /// Why.
-        error: String,
-    },
     /// The service goes; bans stay.
     Stopped {
         /// How many bans stay in the kernel.
@@ -187,6 +186,8 @@ pub enum Record {
 pub struct Log {
     queue: Option<SyncSender<Record>>,
     dropped: Arc<AtomicU64>,
+    given: Arc<AtomicU64>,
+    out: Arc<AtomicU64>,
 }
 
 /// The log thread; it ends when every [`Log`] is gone.
@@ -202,10 +203,13 @@ impl Log {
         let (queue, records) = sync_channel::<Record>(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
+        let out = Arc::new(AtomicU64::new(0));
+        let done = Arc::clone(&out);
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
             let _subscriber = subscribe();
             for record in records {
                 tell(&record);
+                done.fetch_add(1, Ordering::Release);
                 let lost = lost.swap(0, Ordering::Relaxed);
                 if lost > 0 {
                     tracing::warn!(
@@ -216,20 +220,40 @@ impl Log {
                 }
             }
         })?;
-        Ok((Log { queue: Some(queue), dropped }, LogThread(Some(thread))))
+        Ok((Log { queue: Some(queue), dropped, given: Arc::default(), out }, LogThread(Some(thread))))
     }
 
     /// A log that tells nobody: a dry run prints its decisions itself.
     pub fn silent() -> Log {
-        Log { queue: None, dropped: Arc::default() }
+        Log { queue: None, dropped: Arc::default(), given: Arc::default(), out: Arc::default() }
     }
 
-    /// Tells `record`; never waits.
-    pub fn tell(&self, record: Record) {
-        if let Some(queue) = &self.queue
-            && let Err(TrySendError::Full(_)) = queue.try_send(record)
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Tells `record`; never waits. Gives a ticket: the record has been told when [`Log::out`] is there. `None` where it
+    /// had to be dropped.
+    pub fn tell(&self, record: Record) -> Option<u64> {
+        let Some(queue) = &self.queue else { return Some(0) };
+        match queue.try_send(record) {
+            Ok(()) => Some(self.given.fetch_add(1, Ordering::Relaxed) + 1),
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(TrySendError::Disconnected(_)) => None,
+        }
+    }
+
+    /// The ticket of the last record that was told: a process that dies now has told this one and all before it.
+    pub fn out(&self) -> u64 {
+        self.out.load(Ordering::Acquire)
+    }
+
+    /// Waits until all is told that was to be, but not for long: journald may hang.
+    pub async fn flushed(&self) {
+        for _ in 0..FLUSH_STEPS {
+            if self.out() >= self.given.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::time::sleep(FLUSH_STEP).await;
         }
     }
 }
@@ -287,9 +311,6 @@ fn tell(record: &Record) {
         }
         Record::RestoreNeedless => {
             tracing::info!(MESSAGE_ID = ids::RESTORED, "nothing to restore: banishd is running");
-        }
-        Record::RestoreFailed { error } => {
-            tracing::error!(MESSAGE_ID = ids::RESTORE_FAILED, banish.error = %error, "no bans restored: {error}");
         }
         Record::Stopped { bans } => {
             tracing::info!(MESSAGE_ID = ids::STOPPED, banish.bans = bans, "stopped: {bans} bans stay in force");

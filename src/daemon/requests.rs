@@ -199,7 +199,7 @@ impl From<warden::Refusal> for Refusal {
             warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) | warden::Refusal::Paused(_) => {
                 Refusal::Ignored(text)
             }
-            warden::Refusal::Protected { .. } => Refusal::Protected(text),
+            warden::Refusal::Protected { .. } | warden::Refusal::Reserved { .. } => Refusal::Protected(text),
         }
     }
 }

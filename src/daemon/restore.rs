@@ -2,7 +2,6 @@
 //!
 //! It writes nothing to the ledger, needs neither bus nor journal, and leaves the table alone where a daemon is at work.
 
-use super::effects::chain;
 use super::options::Options;
 use super::report::{Log, Record};
 use super::{StartError, clock, plan, protect, start};
@@ -10,19 +9,19 @@ use crate::engine::warden::Warden;
 use crate::firewall::{Element, Firewall};
 use crate::ledger::Store;
 
-/// Restores the bans that are in force, and says how that went. `false` where they could not be restored; the kernel
-/// then has what it had before.
+/// Restores the bans that are in force; that there are none is fine.
 ///
 /// # Errors
-/// Where nothing can even be told.
-pub async fn restore(options: Options) -> Result<bool, StartError> {
+/// [`StartError::NotRestored`]; the kernel then has what it had before.
+pub async fn restore(options: Options) -> Result<(), StartError> {
     let (log, thread) = Log::start()?;
-    let record = put_back(&options, &log).await.unwrap_or_else(|error| Record::RestoreFailed { error: chain(&error) });
-    let restored = !matches!(record, Record::RestoreFailed { .. });
-    log.tell(record);
+    let restored = put_back(&options, &log).await.map(|record| {
+        log.tell(record);
+    });
     drop(log);
     thread.finish();
-    Ok(restored)
+    // Told by standard error: journald cannot say of which unit a process was that has ended by now.
+    restored.map_err(|error| StartError::NotRestored(Box::new(error)))
 }
 
 async fn put_back(options: &Options, log: &Log) -> Result<Record, StartError> {

@@ -16,6 +16,7 @@ use crate::engine::entry::{Cursor, EntryRef};
 use crate::engine::filter::OpenSessions;
 use crate::engine::jail::Sighting;
 use crate::engine::snapshot::{WindowsReader, encode_sessions};
+use crate::engine::time::Stamp;
 use crate::engine::warden::{Counts, Warden};
 use crate::ledger::{Change, Durability, Restored, Sessions, Snapshot, Transaction};
 
@@ -95,7 +96,11 @@ impl Daemon {
             return;
         }
         self.snapshots.stale = false;
-        let snapshot = Snapshot { counts: self.counts(), sessions: std::mem::take(&mut self.snapshots.sessions) };
+        let snapshot = Snapshot {
+            counts: self.counts(),
+            sessions: std::mem::take(&mut self.snapshots.sessions),
+            attempts_from: counted_from(&self.settings),
+        };
         let changes = vec![Change::Snapshot(snapshot)];
         // The counts must not be ahead of the checkpoint.
         let checkpoints = self.checkpoints();
@@ -146,8 +151,7 @@ pub(super) fn take_up(warden: &mut Warden, restored: &Restored, settings: &Setti
         }
         warden.fill(&jail.name, WindowsReader::new(&counts.windows).flatten());
     }
-    let longest = plan::enabled(settings).map(|jail| jail.rules.findtime).max().unwrap_or_default();
-    let from = clock::now().before(longest);
+    let from = counted_from(settings);
     let attempts: Vec<Sighting> = restored
         .attempts
         .iter()
@@ -161,4 +165,10 @@ pub(super) fn take_up(warden: &mut Warden, restored: &Restored, settings: &Setti
         .collect();
     warden.feed(&attempts, clock::now());
     incomplete
+}
+
+/// What is older than this matters to no jail.
+fn counted_from(settings: &Settings) -> Stamp {
+    let longest = plan::enabled(settings).map(|jail| jail.rules.findtime).max().unwrap_or_default();
+    clock::now().before(longest)
 }

@@ -110,6 +110,11 @@ impl Readings {
         self.all.iter().any(|reading| reading.reached.is_some())
     }
 
+    /// What the ledger was told of all sources, in order.
+    pub(super) fn written(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.checkpoints.values()
+    }
+
     /// Where all of them are that have been read further than the ledger knows.
     pub(super) fn take_moved(&mut self) -> Vec<Checkpoint> {
         let moved: Vec<Checkpoint> = self.all.iter_mut().filter_map(Reading::take_checkpoint).collect();

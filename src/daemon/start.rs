@@ -1,7 +1,7 @@
 //! Opening everything, in the order that leaves no hole: ledger, firewall with its bans, bus, then the journal; and
 //! closing it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::dryrun::Printer;
 use super::effects::{First, Rebuilds, Retry, chain};
 use super::options::{BusChoice, Options};
 use super::report::{Log, Record};
+use super::saving::Debt;
 use super::snapshot::{self, Snapshots};
 use super::sources::{Readings, Wanted};
 use super::upkeep::Agenda;
@@ -22,10 +23,10 @@ use crate::engine::ban::{Ban, End, JailName};
 use crate::engine::warden::Warden;
 use crate::firewall::Firewall;
 use crate::journal::Source;
-use crate::ledger::{Durability, Ledger, Moment, OpenError, Restored, Store, Transaction};
+use crate::ledger::{Durability, Ledger, OpenError, Restored, Store, Transaction};
 
-/// So long a bus may take to let us serve.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
+/// So long a bus may keep us from our work at the start; then it is tried again beside it.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// How many messages wait in each channel to the loop.
 const QUEUE: usize = 16;
 /// How many pieces of a changed jail's past wait; its reader waits for more room.
@@ -35,7 +36,7 @@ impl Daemon {
     /// Opens everything and says that it is ready.
     pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
         let loaded = settings(&options, &log)?;
-        let Opened { store, restored, forgetful } = ledger(&options, &log)?;
+        let Opened { store, restored, forgetful, known } = ledger(&options, &log)?;
         point("start.ledger");
         let own = protect::own_addresses();
         let (asides, asides_out) = mpsc::unbounded_channel();
@@ -64,7 +65,9 @@ impl Daemon {
             log,
             ledger,
             forgetful,
+            debt: Debt { known, ..Debt::default() },
             unwritten: Transaction::default(),
+            unheard: VecDeque::new(),
             ledger_retry: Retry::default(),
             last_attempt: restored.attempts.iter().map(|attempt| attempt.number).max().unwrap_or_default(),
             firewall,
@@ -96,7 +99,8 @@ impl Daemon {
         daemon.read_local(local).map_err(StartError::Journal)?;
         daemon.read_others();
         point("start.reading");
-        daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &views::names(&daemon.settings)).await {
+        let jails = views::names(&daemon.settings);
+        daemon.bus = match bus(&daemon.options, daemon.requests.clone(), &jails, FIRST_PATIENCE).await {
             Ok(bus) => bus,
             // Somebody else owns the name: two daemons would ban at cross purposes.
             Err(error @ bus::BusError::NameTaken) => return Err(StartError::Bus(error)),
@@ -141,14 +145,7 @@ impl Daemon {
         }
         self.commit(transaction, Durability::Entries).await;
         point("start.overdue");
-        for (moment, past) in restored.unannounced {
-            match (moment, past.ended) {
-                (Moment::Begun, _) => self.log.tell(Record::Banned(past.ban.clone())),
-                (Moment::Ended, Some((_, end))) => self.log.tell(Record::Unbanned { ban: past.ban.clone(), end }),
-                (Moment::Ended, None) => continue,
-            }
-            self.unwritten.announced(&past.ban, moment);
-        }
+        self.tell_again(restored.unannounced);
         point("start.retold");
         let unwanted = self.warden.lift_unwanted(&self.spared, now);
         self.carry_out(unwanted, First::Ledger).await;
@@ -167,7 +164,13 @@ impl Daemon {
             // Nobody reads the totals: nothing to mend.
             let _ = printer.totals(self.progress.entries, self.failures());
         }
+        self.log.flushed().await;
         self.write_checkpoint(Durability::Command).await;
+        if self.forgetful {
+            // The last chance for what is owed.
+            let opened = Store::open(&self.options.state, clock::now());
+            self.ledger_reopened(opened).await;
+        }
         self.bus = None;
         if let Some(ledger) = self.ledger.take()
             && let Err(error) = ledger.close().await
@@ -207,28 +210,33 @@ struct Opened {
     restored: Restored,
     /// It could not be opened for writing: `store` ends with the process.
     forgetful: bool,
+    /// `restored` is what the file has.
+    known: bool,
 }
 
-/// Opens the ledger. Where that fails the daemon goes on from memory, with the bans that can be read all the same, and
-/// says so; only another daemon's lock stops it.
+/// Opens the ledger. Where that fails the daemon goes on from memory, with what can be read all the same, says so, and
+/// tries again later; only another daemon's lock stops it.
 fn ledger(options: &Options, log: &Log) -> Result<Opened, StartError> {
     if options.dry_run {
-        return Ok(Opened { store: None, restored: Restored::default(), forgetful: false });
+        return Ok(Opened { store: None, restored: Restored::default(), forgetful: false, known: true });
     }
     match Store::open(&options.state, clock::now()) {
         Ok((store, restored)) => {
             if let Some(aside) = &restored.kept_aside {
                 log.tell(Record::LedgerDamaged { aside: aside.clone() });
             }
-            Ok(Opened { store: Some(store), restored, forgetful: false })
+            Ok(Opened { store: Some(store), restored, forgetful: false, known: true })
         }
         Err(error @ OpenError::Locked(_)) => Err(StartError::Ledger(error)),
         Err(error) => {
             log.tell(Record::LedgerUnwritable { error: chain(&error) });
             let store = Store::in_memory().map_err(StartError::Memory)?;
             // That it can be read neither is no news after the above.
-            let bans = Store::read_bans(&options.state, clock::now()).unwrap_or_default();
-            Ok(Opened { store: Some(store), restored: Restored { bans, ..Restored::default() }, forgetful: true })
+            let (restored, known) = match Store::read(&options.state, clock::now()) {
+                Ok(restored) => (restored, true),
+                Err(_) => (Restored::default(), false),
+            };
+            Ok(Opened { store: Some(store), restored, forgetful: true, known })
         }
     }
 }
@@ -267,6 +275,7 @@ pub(super) async fn bus(
     options: &Options,
     requests: mpsc::Sender<bus::Request>,
     jails: &[JailName],
+    patience: Duration,
 ) -> Result<Option<Bus>, bus::BusError> {
     let address = match options.bus() {
         BusChoice::System => BusAddress::System,
@@ -274,7 +283,7 @@ pub(super) async fn bus(
         BusChoice::None => return Ok(None),
     };
     // A bus that hangs must not keep the daemon from its work.
-    match tokio::time::timeout(BUS_PATIENCE, Bus::serve(&address, requests, jails)).await {
+    match tokio::time::timeout(patience, Bus::serve(&address, requests, jails)).await {
         Ok(served) => served.map(Some),
         Err(_) => Err(bus::BusError::Silent),
     }

@@ -13,6 +13,8 @@ use crate::ledger::{Durability, Transaction};
 
 /// A checkpoint that carries no decision is written this often at the most.
 const CHECKPOINT: Duration = Duration::from_secs(5);
+/// So long a bus that is tried beside the loop may take to let us serve.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// This machine's addresses are asked for anew this often at the most.
 const ADDRESSES: Duration = Duration::from_secs(30);
 /// A thread that has not answered in this time does not go round.
@@ -47,7 +49,7 @@ impl Daemon {
         let deadline = [self.warden.deadline(), self.warden.next_pause_end()].into_iter().flatten().min();
         let ends = deadline.map(|end| now + end.since(clock::now()).min(DOZE));
         let checkpoint = self.has_unwritten().then(|| self.progress.written.map_or(now, |last| last + CHECKPOINT));
-        let retries = [self.kernel_retry.at(), self.ledger_retry.at(), self.bus_retry.at()];
+        let retries = [self.kernel_retry.at(), self.ledger_retry.at(), self.bus_retry.at(), self.debt.retry.at()];
         let agenda = [self.snapshots.due(), self.agenda.pulse, self.agenda.purge, self.agenda.look];
         [ends, checkpoint].into_iter().chain(retries).chain(agenda).flatten().min()
     }
@@ -55,7 +57,7 @@ impl Daemon {
     fn has_unwritten(&self) -> bool {
         self.ledger.is_some()
             && self.ledger_retry.at().is_none()
-            && (self.readings.has_moved() || !self.unwritten.is_empty())
+            && (self.readings.has_moved() || !self.unwritten.is_empty() || !self.unheard.is_empty())
     }
 
     /// Does all that is due.
@@ -74,6 +76,9 @@ impl Daemon {
         let checkpoint_due = self.has_unwritten() && self.progress.written.is_none_or(|last| last + CHECKPOINT <= now);
         if checkpoint_due || due(self.ledger_retry.at()) {
             self.write_checkpoint(Durability::Entries).await;
+        }
+        if due(self.debt.retry.at()) {
+            self.reopen_ledger();
         }
         if due(self.snapshots.due()) {
             self.begin_snapshot(now);
@@ -115,6 +120,9 @@ impl Daemon {
     /// Puts the first pulse and the first purge on the agenda.
     pub(super) fn plan_ahead(&mut self) {
         let now = instant();
+        if self.forgetful {
+            self.debt.retry.failed(now);
+        }
         self.agenda.pulse = notify::watchdog_interval().map(|interval| now + interval);
         self.plan_snapshots(now);
         self.agenda.purge = self.ledger.is_some().then(|| now + Duration::from_secs(60));
@@ -254,7 +262,7 @@ impl Daemon {
         let jails = super::views::names(&self.settings);
         let asides = self.asides.clone();
         tokio::spawn(async move {
-            let served = start::bus(&options, requests, &jails).await;
+            let served = start::bus(&options, requests, &jails, BUS_PATIENCE).await;
             // The loop being gone is the end of the program.
             let _ = asides.send(Aside::Served(served));
         });

@@ -132,12 +132,18 @@ fn expressions(condition: &Match) -> Vec<RawExpression> {
         }
         Match::Protocol(transport) => protocol(transport.number()),
         Match::Port(over, set) => {
-            let mut all = protocol(over.number());
-            all.push(transport(match over {
-                Protocol::Tcp => TransportHeaderField::Tcp(TCPHeaderField::Dport),
-                Protocol::Udp => TransportHeaderField::Udp(UDPHeaderField::Dport),
-            }));
+            let mut all = destination(*over);
             all.push(within(set));
+            all
+        }
+        Match::PortRange(over, first, last) => {
+            let mut all = destination(*over);
+            if first == last {
+                all.push(equal(first.to_be_bytes()));
+            } else {
+                all.push(Cmp::new(CmpOp::Gte, first.to_be_bytes()).into());
+                all.push(Cmp::new(CmpOp::Lte, last.to_be_bytes()).into());
+            }
             all
         }
         Match::Source(of, length, set) => {
@@ -160,6 +166,16 @@ fn family(family: Family) -> Vec<RawExpression> {
 
 fn protocol(number: u8) -> Vec<RawExpression> {
     vec![Meta::new(MetaType::L4Proto).into(), equal([number])]
+}
+
+/// The protocol, and then the port that the packet goes to.
+fn destination(over: Protocol) -> Vec<RawExpression> {
+    let mut all = protocol(over.number());
+    all.push(transport(match over {
+        Protocol::Tcp => TransportHeaderField::Tcp(TCPHeaderField::Dport),
+        Protocol::Udp => TransportHeaderField::Udp(UDPHeaderField::Dport),
+    }));
+    all
 }
 
 fn transport(field: TransportHeaderField) -> RawExpression {

@@ -13,6 +13,10 @@ use crate::engine::time::Stamp;
 /// A harvest is handed over when it has so many entries or sightings, or when there is nothing more to read.
 const ENTRIES: u64 = 4096;
 const SIGHTINGS: usize = 512;
+/// … or has taken so long: with the slowest messages for the slowest patterns an entry takes milliseconds, and the loop
+/// wants to hear that we live. The clock is looked at once in so many entries.
+const LONG: Duration = Duration::from_millis(200);
+const LOOK: u64 = 16;
 
 /// journald tells its readers up to 250 ms late. Failures come in rows: so long after one we look by ourselves.
 const ALERT: Duration = Duration::from_secs(30);
@@ -213,11 +217,13 @@ impl Reader {
     /// Reads on until something closes the harvest, and hands it over. `until`: not past this entry.
     fn harvest(&mut self, phase: Phase, until: Option<&Cursor>) -> Result<Close, Halt> {
         let mut harvest = empty(phase);
+        let begun = now();
         let close = loop {
             if self.line.is_stopped() {
                 return Err(Halt::Stopped);
             }
-            if harvest.entries >= ENTRIES || harvest.sightings.len() >= SIGHTINGS {
+            let is_long = || harvest.entries % LOOK == LOOK - 1 && begun.elapsed() >= LONG;
+            if harvest.entries >= ENTRIES || harvest.sightings.len() >= SIGHTINGS || is_long() {
                 break Ok(Close::Full);
             }
             let stamp = match self.next(phase, until) {

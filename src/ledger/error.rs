@@ -59,6 +59,9 @@ pub enum LedgerError {
     /// The file is damaged; the next start keeps it aside.
     #[error("the ledger is damaged")]
     Damaged(#[source] rusqlite::Error),
+    /// The file under its name is not the one that is open, or there is none: what is written would be in no file.
+    #[error("{0} is gone: somebody removed or replaced it")]
+    Lost(PathBuf),
     /// Anything else, input and output errors among it.
     #[error("the ledger failed")]
     Failed(#[source] rusqlite::Error),

@@ -71,6 +71,11 @@ pub(super) fn look(connection: &Connection) -> rusqlite::Result<Found> {
     })
 }
 
+/// Is a [`Found::Known`] file of the version that this program writes?
+pub(super) fn is_current(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map(|version| version == VERSION)
+}
+
 /// Brings a [`Found::Known`] or quite new file to [`VERSION`] in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Store {
     connection: Connection,
     /// What `PRAGMA synchronous` stands at.
     durability: Durability,
+    /// The file's name, device and inode; `None` in memory.
+    file: Option<(PathBuf, u64, u64)>,
     /// Let go after the connection is closed.
     _lock: Option<Lock>,
 }
@@ -62,7 +65,9 @@ impl Store {
             }
             other => other?,
         };
-        Ok((Store { connection, durability: Durability::Entries, _lock: Some(lock) }, restored))
+        let (device, inode) = identity(&path).map_err(|source| unusable(&path, source))?;
+        let file = Some((path, device, inode));
+        Ok((Store { connection, durability: Durability::Entries, file, _lock: Some(lock) }, restored))
     }
 
     /// A ledger that ends with the process.
@@ -72,7 +77,7 @@ impl Store {
     pub fn in_memory() -> Result<Store, LedgerError> {
         let mut connection = Connection::open_in_memory()?;
         schema::migrate(&mut connection)?;
-        Ok(Store { connection, durability: Durability::Entries, _lock: None })
+        Ok(Store { connection, durability: Durability::Entries, file: None, _lock: None })
     }
 
     /// The bans of the ledger in `dir` that are in force at `now`; none where there is no ledger. Takes no lock and
@@ -85,10 +90,25 @@ impl Store {
         if !exists(&path)? {
             return Ok(Vec::new());
         }
+        let (connection, _) = open_to_read(&path)?;
+        read::bans_in_force(&connection, now).map_err(|source| refusal(&path, source.into()))
+    }
+
+    /// All that a start needs, of a ledger that cannot be opened for writing; of a file that an earlier version wrote
+    /// only the bans in force. Takes no lock and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Store::read_bans`]; also where there is no ledger.
+    pub fn read(dir: &Path, now: Stamp) -> Result<Restored, OpenError> {
+        let path = dir.join(FILE);
         let refused = |source: rusqlite::Error| refusal(&path, source.into());
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(refused)?;
-        accept(&connection, &path)?;
-        read::bans_in_force(&connection, now).map_err(refused)
+        let (connection, current) = open_to_read(&path)?;
+        if current {
+            read::restore(&connection, now).map_err(refused)
+        } else {
+            let bans = read::bans_in_force(&connection, now).map_err(refused)?;
+            Ok(Restored { bans, ..Restored::default() })
+        }
     }
 
     /// Does a daemon have the ledger in `dir` open? It may be opened the moment after.
@@ -107,6 +127,7 @@ impl Store {
     /// # Errors
     /// Where nothing was written. The store stays usable.
     pub fn commit(&mut self, transaction: &Transaction, durability: Durability) -> Result<(), LedgerError> {
+        self.is_in_place()?;
         self.promise(durability)?;
         let open = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         write::apply(&open, transaction)?;
@@ -149,6 +170,16 @@ impl Store {
         self.connection.close().map_err(|(_, error)| error.into())
     }
 
+    /// SQLite goes on writing to a file that has no name any more.
+    fn is_in_place(&self) -> Result<(), LedgerError> {
+        let Some((path, device, inode)) = &self.file else { return Ok(()) };
+        match identity(path) {
+            Ok(found) if found == (*device, *inode) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(()),
+            Ok(_) | Err(_) => Err(LedgerError::Lost(path.clone())),
+        }
+    }
+
     fn promise(&mut self, durability: Durability) -> Result<(), LedgerError> {
         if self.durability != durability {
             let synchronous = match durability {
@@ -186,6 +217,11 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.into())),
         Err(TryLockError::Error(source)) => Err(unusable(path, source)),
     }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    path.metadata().map(|file| (file.dev(), file.ino()))
 }
 
 fn exists(path: &Path) -> Result<bool, OpenError> {
@@ -272,6 +308,36 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     connection.set_db_config(CLOSE_UNTOUCHED, true)?;
     connection.busy_timeout(PATIENCE)?;
     Ok(connection)
+}
+
+/// Opens a file that is there for reading, and tells whether it is of the present version.
+fn open_to_read(path: &Path) -> Result<(Connection, bool), OpenError> {
+    let refused = |source: rusqlite::Error| refusal(path, source.into());
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(refused)?;
+    let looked = connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
+    let [_, log, ..] = with_companions(path);
+    if looked.is_err() && log.metadata().map_or(true, |log| log.len() == 0) {
+        // Even a reader makes files beside the ledger, for which there may be no right or no room. A ledger without a log
+        // is whole without them.
+        connection = connect_immutable(path).map_err(refused)?;
+    }
+    accept(&connection, path)?;
+    let current = schema::is_current(&connection).map_err(refused)?;
+    Ok((connection, current))
+}
+
+/// Opens a file that nobody can change, without a lock or a file beside it.
+fn connect_immutable(path: &Path) -> rusqlite::Result<Connection> {
+    let mut name = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => name.push(char::from(*byte)),
+            other => name.push_str(&format!("%{other:02x}")),
+        }
+    }
+    name.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(name, flags)
 }
 
 fn accept(connection: &Connection, path: &Path) -> Result<(), OpenError> {

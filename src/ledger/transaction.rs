@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use std::collections::{HashMap, HashSet};
+
 use crate::engine::ban::{Ban, Cause, End, JailName, Place};
 use crate::engine::entry::Cursor;
 use crate::engine::jail::pause::Pause;
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub counts: Vec<(Counts, u64)>,
     /// How far which sources were read. Another source's earlier one stays.
     pub sessions: Vec<Sessions>,
+    /// Attempts older than this matter to no jail any more and are forgotten.
+    pub attempts_from: Stamp,
 }
 
 /// The sessions that were open in a source at an entry.
@@ -155,9 +159,46 @@ impl Transaction {
         self.changes.extend(later.changes);
     }
 
+    /// Lets go of the bans that began and ended while nothing could be written, and of all but the last word about from
+    /// when on a place is counted, and of reported attempts, which a restart would then not know; gives the number of those
+    /// bans, whose history is lost. What is in force stays.
+    pub fn shed(&mut self) -> usize {
+        let begun: HashSet<Key> = self.changes.iter().filter_map(Change::begun).map(Key::of).collect();
+        let ended = self.changes.iter().filter_map(|change| match change {
+            Change::Ended { key, .. } => begun.get(key).cloned(),
+            _ => None,
+        });
+        let over: HashSet<Key> = ended.collect();
+        let mut settled: HashMap<Place, Stamp> = HashMap::new();
+        for change in &self.changes {
+            if let Change::CountedFrom(place, stamp) = change {
+                let last = settled.entry(place.clone()).or_default();
+                *last = (*last).max(*stamp);
+            }
+        }
+        self.changes.retain(|change| match change {
+            Change::Begun(ban) => !over.contains(&Key::of(ban)),
+            Change::Ended { key, .. } | Change::Announced(key, _) => !over.contains(key),
+            Change::Attempted(_) => false,
+            Change::CountedFrom(place, stamp) => settled.get(place) == Some(stamp) && settled.remove(place).is_some(),
+            _ => true,
+        });
+        over.len()
+    }
+
     /// Is there nothing to write?
     pub fn is_empty(&self) -> bool {
         self.checkpoints.is_empty() && self.changes.is_empty()
+    }
+}
+
+impl Change {
+    /// The ban that begins.
+    fn begun(&self) -> Option<&Ban> {
+        match self {
+            Change::Begun(ban) => Some(ban),
+            _ => None,
+        }
     }
 }
 
@@ -189,6 +230,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_can_be_shed_and_what_is_in_force_stays() {
+        let ban = |subject: &str| Ban {
+            place: Place { jail: JailName::manual(), subject: subject.parse().unwrap() },
+            since: Stamp::from_usec(1),
+            until: Stamp::from_usec(9),
+            failures: 0,
+            cause: Cause::Adopted,
+        };
+        let (over, held, earlier) = (ban("192.0.2.1"), ban("192.0.2.2"), ban("192.0.2.3"));
+        let mut transaction = Transaction::at(checkpoint("local", 1));
+        for stamp in [1, 2] {
+            transaction.count_from(held.place.clone(), Stamp::from_usec(stamp));
+        }
+        for ban in [&over, &held] {
+            transaction.begin(ban.clone());
+            transaction.announced(ban, Moment::Begun);
+        }
+        transaction.end(&over, Stamp::from_usec(9), End::Expired);
+        // Of this one the ledger has the beginning.
+        transaction.end(&earlier, Stamp::from_usec(9), End::Expired);
+        let attempt = Attempt {
+            number: 1,
+            jail: JailName::manual(),
+            address: [192, 0, 2, 4].into(),
+            stamp: Stamp::from_usec(1),
+            uid: 0,
+        };
+        transaction.changes.push(Change::Attempted(attempt));
+        assert_eq!(transaction.shed(), 1);
+        let mut expected = Transaction::at(checkpoint("local", 1));
+        expected.count_from(held.place.clone(), Stamp::from_usec(2));
+        expected.begin(held.clone());
+        expected.announced(&held, Moment::Begun);
+        expected.end(&earlier, Stamp::from_usec(9), End::Expired);
+        assert_eq!(transaction, expected);
+        assert_eq!(transaction.shed(), 0);
+    }
+
+    #[test]
     fn a_later_transaction_moves_the_same_sources_on_and_keeps_the_order_of_changes() {
         let ended = |usec| {
             Change::Resumed(Pause { jail: JailName::manual(), since: Stamp::EPOCH, until: Stamp::from_usec(usec) })
@@ -196,7 +276,7 @@ mod tests {
         let snapshot = |number| {
             let cursor = checkpoint("local", number).cursor;
             let sessions = vec![Sessions { source: "local".into(), cursor, open: vec![] }];
-            Change::Snapshot(Snapshot { counts: vec![], sessions })
+            Change::Snapshot(Snapshot { sessions, ..Snapshot::default() })
         };
         let mut first = Transaction::at(checkpoint("local", 1));
         first.changes = vec![ended(1), snapshot(1)];

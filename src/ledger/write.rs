@@ -66,6 +66,7 @@ pub(super) fn apply(db: &Connection, transaction: &Transaction) -> rusqlite::Res
 
 fn keep(db: &Connection, snapshot: &Snapshot) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM counts")?.execute([])?;
+    db.prepare_cached("DELETE FROM attempts WHERE stamp < ?1")?.execute([instant(snapshot.attempts_from)])?;
     for (counts, config) in &snapshot.counts {
         db.prepare_cached(
             "INSERT INTO counts (jail, config, maxretry, findtime, windows) VALUES (?1, ?2, ?3, ?4, ?5)",

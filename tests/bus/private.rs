@@ -35,6 +35,13 @@ const SYSTEM: &str = r#"<policy context="default"><allow user="*"/><deny own="*"
 <policy user="root"><allow own="org.freedesktop.PolicyKit1"/></policy>
 <policy context="default"><allow send_destination="org.freedesktop.PolicyKit1"/></policy>"#;
 
+/// Far more than any bus allows: what is bounded here is bounded by us.
+const LIMITS: &str = r#"<limit name="max_connections_per_user">8192</limit>
+<limit name="max_completed_connections">8192</limit><limit name="max_incomplete_connections">4096</limit>
+<limit name="max_replies_per_connection">200000</limit><limit name="max_match_rules_per_connection">10000</limit>
+<limit name="max_names_per_connection">1000</limit><limit name="max_message_size">134217728</limit>
+<limit name="max_incoming_bytes">1000000000</limit><limit name="max_outgoing_bytes">1000000000</limit>"#;
+
 /// A dbus-daemon; dropped, it is gone.
 pub struct PrivateBus {
     pub address: String,
@@ -58,7 +65,7 @@ impl PrivateBus {
         let text = format!(
             "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
              \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n<busconfig><type>{kind}</type>\
-             <listen>unix:path={}</listen><auth>EXTERNAL</auth>{rules}</busconfig>",
+             <listen>unix:path={}</listen><auth>EXTERNAL</auth>{rules}{LIMITS}</busconfig>",
             socket.display()
         );
         std::fs::write(&config, text).unwrap();

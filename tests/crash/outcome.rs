@@ -143,8 +143,9 @@ fn known(world: &World) -> Ends {
         .collect()
 }
 
-pub fn table_is_there() -> bool {
-    Command::new("nft").args(["list", "table", "inet", "banish"]).output().unwrap().status.success()
+/// Removes the table, as a reboot does. There may be none.
+pub fn remove_table() {
+    drop(Command::new("nft").args(["delete", "table", "inet", "banish"]).output().unwrap());
 }
 
 fn held() -> Ends {

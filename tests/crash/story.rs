@@ -66,9 +66,7 @@ impl<'w> Story<'w> {
         self.stop();
 
         // As a reboot leaves it: the kernel knows nothing.
-        if outcome::table_is_there() {
-            run("nft", &["delete", "table", "inet", "banish"]);
-        }
+        outcome::remove_table();
         self.grow(3);
         self.unban("203.0.113.2");
         self.world.remove_jail("web");
@@ -85,7 +83,7 @@ impl<'w> Story<'w> {
         self.listed("the fifth host's third failure", &["192.0.2.4", "192.0.2.5"], &["192.0.2.1", "198.51.100.1"]);
         self.world.log(&[("ssh", "192.0.2.1", now())]);
         self.listed("the first host, again", &["192.0.2.1", "203.0.113.1"], &["192.0.2.6", "203.0.113.2"]);
-        self.stop();
+        while !self.stop() {}
     }
 
     /// Writes the journal up to this stage. The stages below the fourth are of the past and may come early, while the
@@ -253,17 +251,18 @@ impl<'w> Story<'w> {
         Call::Answered
     }
 
-    /// Stops it as systemd does. One that dies instead is not started again by that.
-    fn stop(&mut self) {
+    /// Stops it as systemd does. `false` where it dies of that instead.
+    fn stop(&mut self) -> bool {
         self.alive();
-        let Some(mut process) = self.process.take() else { return };
+        let Some(mut process) = self.process.take() else { return false };
         run("kill", &["-TERM", &process.id().to_string()]);
         let status = until("its end", || process.try_wait().unwrap());
         if status.signal() == Some(9) {
             self.deaths += 1;
-        } else {
-            assert!(status.success(), "it ended: {status}");
+            return false;
         }
+        assert!(status.success(), "it ended: {status}");
+        true
     }
 }
 

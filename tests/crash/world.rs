@@ -21,6 +21,8 @@ pub struct World {
 impl World {
     pub fn new() -> World {
         run("ip", &["link", "set", "lo", "up"]);
+        // What the story before this one left in the thread's namespace.
+        crate::outcome::remove_table();
         let world = World {
             root: tempfile::Builder::new().prefix("banish-crash").tempdir().unwrap(),
             bus: PrivateBus::start(Policy::Open),

@@ -9,5 +9,6 @@ mod owner;
 mod packets;
 mod restore;
 mod space;
+#[allow(dead_code, reason = "shared with the tests of crashes")]
 mod sys;
 mod table;

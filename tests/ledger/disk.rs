@@ -82,7 +82,9 @@ fn begin_without_room() {
 #[test]
 fn a_read_only_directory_is_called_so() {
     let dir = tempdir().unwrap();
-    Store::open(dir.path(), at(0)).unwrap().0.close().unwrap();
+    let (mut store, _) = Store::open(dir.path(), at(0)).unwrap();
+    store.commit(&nth(1), Durability::Entries).unwrap();
+    store.close().unwrap();
     let mounts = "mount --bind \"$DIR\" \"$DIR\"; mount -o remount,ro,bind \"$DIR\"";
     in_own_mounts(mounts, "disk::open_read_only", dir.path());
 }
@@ -93,6 +95,11 @@ fn open_read_only() {
     let dir = std::env::var_os(DIR).expect("run by its parent");
     let opened = Store::open(Path::new(&dir), at(0)).map(drop);
     assert!(matches!(opened, Err(OpenError::ReadOnly(_))), "{opened:?}");
+    let mut model = Model::default();
+    model.apply(&nth(1));
+    let dir = Path::new(&dir);
+    assert_eq!(Store::read_bans(dir, at(0)).unwrap(), model.restored(at(0)).bans);
+    assert_eq!(sorted(Store::read(dir, at(0)).unwrap()), sorted(model.restored(at(0))));
 }
 
 #[test]

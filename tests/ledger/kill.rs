@@ -21,7 +21,8 @@ pub fn child(part: &str, dir: &Path) -> Command {
     command
 }
 
-fn last(restored: &Restored) -> u64 {
+/// The commit at which a ledger stands.
+pub fn last(restored: &Restored) -> u64 {
     restored.checkpoints.first().map_or(0, |checkpoint| checkpoint.cursor.entry.seqnum)
 }
 

@@ -62,7 +62,8 @@ impl Model {
                 Change::Attempted(attempt) => {
                     self.attempts.entry(attempt.number).or_insert_with(|| attempt.clone());
                 }
-                Change::Snapshot(Snapshot { counts, sessions }) => {
+                Change::Snapshot(Snapshot { counts, sessions, attempts_from }) => {
+                    self.attempts.retain(|_, attempt| attempt.stamp >= *attempts_from);
                     self.counts = counts.iter().map(|row| (row.0.jail.clone(), row.clone())).collect();
                     self.sessions.extend(sessions.iter().map(|row| (row.source.clone(), row.clone())));
                 }
@@ -135,6 +136,7 @@ impl Model {
             snapshot: Snapshot {
                 counts: self.counts.values().cloned().collect(),
                 sessions: self.sessions.values().cloned().collect(),
+                attempts_from: Stamp::EPOCH,
             },
             attempts: self.attempts.values().cloned().collect(),
             unreadable: 0,

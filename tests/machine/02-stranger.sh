@@ -14,6 +14,27 @@ check "and nobody is banned" not_banned 203.0.113.5
 refuse "alice is refused Unban" alice_calls Unban ss 192.0.2.33 ""
 refuse "alice is refused UnbanAll" alice_calls UnbanAll s ""
 refuse "alice is refused Reload" alice_calls Reload
+refuse "alice is refused Forget" alice_calls Forget s 192.0.2.33
+alice_calls_sshd() { alice timeout 20 busctl call "$M" /org/banish1/jail/sshd "$M.Jail" "$@" 2>&1; }
+refuse "alice is refused the jail's Ban" alice_calls_sshd Ban stsb 203.0.113.5 0 test false
+refuse "alice is refused the jail's Unban" alice_calls_sshd Unban s 192.0.2.33
+refuse "alice is refused Attempt" alice_calls_sshd Attempt s 203.0.113.5
+refuse "alice is refused Pause" alice_calls_sshd Pause t 0
+refuse "alice is refused Resume" alice_calls_sshd Resume
+equal "and sshd is not paused" false "$(property /org/banish1/jail/sshd Jail Paused)"
+for words in "forget 192.0.2.33" "pause sshd" "resume sshd" "attempt sshd 203.0.113.5" "unban --all" "reload"; do
+  # shellcheck disable=SC2086
+  alice banishctl $words </dev/null >/dev/null 2>&1; equal "banishctl $words tells alice that she may not" 4 $?
+done
+refuse "alice cannot make the daemon read a file" alice_calls Ban sstsb file:/etc/shadow sshd 0 /etc/shadow true
+refuse "alice cannot set anything" alice busctl set-property "$M" /org/banish1/jail/sshd "$M.Jail" Enabled b false
+flood='for i in $(seq 8); do (for j in $(seq 10); do
+  timeout 20 busctl call org.banish1 /org/banish1 org.banish1.Manager Check
+  timeout 20 busctl call org.banish1 /org/banish1 org.freedesktop.DBus.ObjectManager GetManagedObjects
+  done) & done; wait'
+seen=$(alice sh -c "$flood" 2>&1)
+check "root is answered after her calls" within 20 banned 192.0.2.33 manual
+absent "nothing that she is told has an address in it" '192\.0\.2\.33' "$seen"
 out=$(alice_calls ListBans ssu "" "" 0); rc=$?
 check "alice is refused ListBans" test $rc -ne 0
 absent "and sees no address" '192\.0\.2\.33' "$out"
@@ -22,7 +43,7 @@ out=$(alice banishctl list 2>&1); rc=$?
 check "banishctl list fails for alice" test $rc -ne 0
 absent "banishctl shows her no address" '192\.0\.2\.33' "$out"
 absent "nothing that the bus shows everybody has an address in it" '192\.0\.2\.33|c0000221' \
-  "$(alice busctl --no-pager introspect "$M" /org/banish1 2>&1; alice busctl --no-pager introspect "$M" /org/banish1/jail/sshd 2>&1)"
+  "$(m busctl --no-pager introspect "$M" /org/banish1 2>&1; m busctl --no-pager introspect "$M" /org/banish1/jail/sshd 2>&1)"
 check "alice may read counts" alice busctl get-property "$M" /org/banish1/jail/sshd "$M.Jail" CurrentlyBanned
 refuse "alice cannot read the ledger" alice ls /var/lib/banish
 refuse "alice cannot own the name" alice timeout 5 python3 -c '

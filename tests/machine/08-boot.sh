@@ -54,8 +54,9 @@ equal "banishd takes the bans over with the ends they had" "$end4 $end6" "$(end_
 absent "and finds none that it did not know" 'adopted|not known' "$(m journalctl -q --no-pager -b -o cat -u banishd)"
 check "the host is cut off" cut_off 192.0.2.37
 check "a neighbour is let in" let_in 192.0.2.35
-check "beside a running daemon it does nothing" restarted
-found "and says so" 'banishd is running' "$(said)"
+table=$(m nft -a list table inet banish | head -n 1)
+check "beside a running daemon it succeeds" restarted
+equal "and does nothing" "$table" "$(m nft -a list table inet banish | head -n 1)"
 m systemctl disable --quiet --now systemd-networkd.service; m rm /etc/systemd/system/witness.service /etc/systemd/system/multi-user.target.wants/witness.service
 
 # In its way: no ledger, a damaged one, a broken configuration.
@@ -64,11 +65,11 @@ m sh -c 'cp -a /var/lib/banish /var/lib/banish.kept; rm -rf /var/lib/banish; mkd
 check "without a ledger it succeeds" restarted
 m sh -c 'rm -rf /var/lib/banish; cp -a /var/lib/banish.kept /var/lib/banish'
 check "with a broken configuration it succeeds" restarted
-found "and says what is broken" 'broken\.toml:' "$(said)"
 check "and whoever was banned is cut off from everything" cut_off 192.0.2.38
 m banishctl disarm >/dev/null
 m sh -c 'printf "%05000d" 0 >/var/lib/banish/ledger.db'
 refuse "with a damaged ledger it fails" restarted
+m journalctl --sync
 found "and says why" 'no bans restored: .*damaged' "$(said)"
 note "$(e2e_reboot)"
 equal "a boot with a damaged ledger goes on without it" failed "$(m systemctl is-failed $R)"

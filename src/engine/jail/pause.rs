@@ -35,6 +35,11 @@ impl Pauses {
         }
     }
 
+    /// All that are known.
+    pub fn iter(&self) -> impl Iterator<Item = &Pause> {
+        self.all.iter()
+    }
+
     /// Begins a pause; one that runs has to be ended first.
     pub fn begin(&mut self, pause: Pause) {
         self.running.insert(pause.jail.clone(), pause.until);

@@ -67,10 +67,19 @@ impl Tally {
         }
     }
 
-    /// Shares the room with so many jails, itself among them: what is counted in one pushes nobody out of another.
-    pub fn share_among(&mut self, jails: usize) {
-        let jails = jails.max(1);
-        self.set_room(PROBATION / jails, WINDOWS / jails);
+    /// Shares the room between the tallies of all jails: half of it evenly, so that what is counted in one pushes nobody
+    /// out of another, and half of it by what each holds, so that the one that is flooded has the room that others do not
+    /// need.
+    pub fn share_room<'a>(tallies: impl Iterator<Item = &'a mut Tally>) {
+        let tallies: Vec<&mut Tally> = tallies.collect();
+        let jails = tallies.len().max(1);
+        let held = tallies.iter().map(|tally| tally.probation.len()).sum::<usize>().max(1);
+        let bytes = tallies.iter().map(|tally| tally.bytes).sum::<usize>().max(1);
+        for tally in tallies {
+            let probation = PROBATION / 2 / jails + PROBATION / 2 * tally.probation.len() / held;
+            let windows = WINDOWS / 2 / jails + WINDOWS / 2 * tally.bytes / bytes;
+            tally.set_room(probation, windows);
+        }
     }
 
     fn set_room(&mut self, probation: usize, windows: usize) {
@@ -116,7 +125,14 @@ impl Tally {
             self.evicted += u64::from(self.probation.put(key, compact).is_some());
             return None;
         }
-        if maxretry > 1 && first.is_some_and(|first| first.is_of(&compact)) {
+        if maxretry > 1
+            && let Some(first) = first.filter(|first| first.is_same_entry(&compact))
+        {
+            if compact.stamp() < first.stamp()
+                && let Some(known) = self.probation.at_mut(&key)
+            {
+                *known = compact;
+            }
             return None;
         }
         self.probation.take(&key);
@@ -268,11 +284,6 @@ impl Tally {
 }
 
 impl Compact {
-    /// Is it of the same entry, whatever became of its time?
-    fn is_of(&self, other: &Compact) -> bool {
-        (self.sequence, self.seqnum) == (other.sequence, other.seqnum)
-    }
-
     fn stamp(&self) -> Stamp {
         let [a, b, c, d, e, f, g] = self.stamp;
         Stamp::from_usec(u64::from_le_bytes([a, b, c, d, e, f, g, 0]))
@@ -281,6 +292,10 @@ impl Compact {
     /// The number of its sequence.
     fn number(&self) -> usize {
         usize::from(u16::from_ne_bytes(self.sequence))
+    }
+
+    fn is_same_entry(&self, other: &Compact) -> bool {
+        (self.seqnum, self.sequence) == (other.seqnum, other.sequence)
     }
 
     fn failure(&self, sequences: &[u128]) -> Failure {
@@ -393,11 +408,29 @@ mod tests {
         for number in 0..3000 {
             tally.count(subject(number), failure(u64::from(number)), 5, MINUTE);
         }
-        tally.share_among(PROBATION / 1000);
+        tally.set_room(1000, WINDOWS);
         assert_eq!((tally.failing(), tally.evicted()), (1000, 2000));
         assert_eq!(told(&tally)[0].0, subject(2000));
-        tally.share_among(1);
+        tally.set_room(PROBATION, WINDOWS);
         assert_eq!(tally.failing(), 1000);
+    }
+
+    #[test]
+    fn the_one_that_is_flooded_gets_the_room_that_others_do_not_need_and_they_keep_theirs() {
+        let mut tallies: Vec<Tally> = (0..50).map(|_| Tally::default()).collect();
+        let fill = |tally: &mut Tally, range: std::ops::Range<u32>| {
+            range.for_each(|number| assert_eq!(tally.count(subject(number), failure(number.into()), 5, MINUTE), None));
+        };
+        Tally::share_room(tallies.iter_mut());
+        for round in 0..40 {
+            fill(&mut tallies[0], round * 10_000..(round + 1) * 10_000);
+            Tally::share_room(tallies.iter_mut());
+            let held: usize = tallies.iter().map(Tally::failing).sum();
+            assert!(held <= PROBATION);
+        }
+        assert!(tallies[0].failing() > PROBATION / 2, "{}", tallies[0].failing());
+        fill(&mut tallies[1], 0..2000);
+        assert_eq!((tallies[1].failing(), tallies[1].evicted()), (2000, 0));
     }
 
     #[test]
@@ -506,7 +539,8 @@ mod tests {
         /// Below its bounds, what is kept depends on what came and not on its order, nor on how often it came.
         #[test]
         fn order_and_repetition_do_not_matter(
-            events in prop::collection::vec((0u32..5, 0u64..50, 0u64..40), 0..60),
+            // An entry has one time.
+            events in prop::collection::vec((0u32..5, 0u64..40).prop_map(|(who, number)| (who, number * 7 % 50, number)), 0..60),
             again in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
             seed in any::<[u8; 32]>(),
             maxretry in 1u32..6,

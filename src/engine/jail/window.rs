@@ -23,11 +23,16 @@ pub struct Window {
 }
 
 impl Window {
-    /// Counts a failure, keeping the latest `maxretry`. An entry already counted is not counted again.
+    /// Counts a failure, keeping the latest `maxretry`. An entry already counted is not counted again; where it is told
+    /// with two times, because the clock was set in between, the earlier one holds.
     pub fn count(&mut self, failure: Failure, maxretry: u32) {
-        // By the entry alone: its time may have been moved since, or be moved only now.
-        if self.latest.iter().all(|known| known.entry != failure.entry) {
-            let at = self.latest.partition_point(|known| *known < failure);
+        if let Some(at) = self.latest.iter().position(|known| known.entry == failure.entry) {
+            if self.latest[at].stamp <= failure.stamp {
+                return;
+            }
+            self.latest.remove(at);
+        }
+        if let Err(at) = self.latest.binary_search(&failure) {
             self.latest.insert(at, failure);
         }
         let keep = usize::try_from(maxretry).unwrap_or(usize::MAX);
@@ -98,6 +103,18 @@ mod tests {
                 prop_assert_eq!(window.is_full(maxretry, findtime), model(&all, findtime) >= maxretry as usize);
             }
         }
+    }
+
+    #[test]
+    fn an_entry_told_with_two_times_counts_once() {
+        let at = |stamp| Failure { stamp: Stamp::from_usec(stamp), entry: EntryRef { seqnum_id: 1, seqnum: 2 } };
+        let mut window = Window::default();
+        window.count(at(9), 5);
+        window.not_after(Stamp::from_usec(5));
+        for stamp in [9, 4, 9] {
+            window.count(at(stamp), 5);
+        }
+        assert_eq!(window.failures(), [at(4)]);
     }
 
     #[test]

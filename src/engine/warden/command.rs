@@ -6,6 +6,7 @@ use super::{Decision, Warden};
 use crate::engine::ban::{Ban, Cause, End, JailName, Place};
 use crate::engine::jail::pause::Pause;
 use crate::engine::jail::{Action, Sighting};
+use crate::engine::reserved;
 use crate::engine::roster::{Held, State};
 use crate::engine::subject::Subject;
 use crate::engine::time::{Length, Stamp};
@@ -59,6 +60,14 @@ pub enum Refusal {
         /// What that address is to this machine.
         role: &'static str,
     },
+    /// The subject contains what no other host has, or far too many.
+    #[error("{subject} contains addresses of {what}; say force to ban it all the same")]
+    Reserved {
+        /// Who was named.
+        subject: Subject,
+        /// Whose these are.
+        what: &'static str,
+    },
     /// The jail bans nobody: its action is to log.
     #[error("jail {0} only reports (action = \"log\")")]
     OnlyReports(JailName),
@@ -92,6 +101,9 @@ impl Warden {
         let needed = protected.iter().find(|(address, _)| subject.contains(*address));
         if let (Some((address, role)), false) = (needed, force) {
             return Err(Refusal::Protected { subject, address: *address, role });
+        }
+        if let (Some(what), false) = (reserved::held_by(&subject), force) {
+            return Err(Refusal::Reserved { subject, what });
         }
         jail.tally.forget(&subject);
         jail.bans += 1;

@@ -7,6 +7,7 @@ use super::{Decision, Warden};
 use crate::engine::ban::{Ban, Cause, JailName, Place};
 use crate::engine::jail::Rules;
 use crate::engine::jail::pause::Pause;
+use crate::engine::jail::tally::Tally;
 use crate::engine::jail::window::Failure;
 use crate::engine::roster::State;
 use crate::engine::snapshot::WindowsWriter;
@@ -28,6 +29,9 @@ pub struct Counts {
 
 /// Two ends that are no further apart are the same: the kernel keeps what is left of a ban, in steps of its own clock.
 const SAME_END: Duration = Duration::from_secs(2);
+
+/// A jail whose counts are taken up gets its room as it needs it, looked at after so many subjects.
+const SHARE_EVERY: usize = 256;
 
 impl Warden {
     /// Takes up what an earlier run left: the bans in force, from when on to count, and when not to.
@@ -59,8 +63,11 @@ impl Warden {
     /// [`Warden::configure`]; taking the same up twice changes nothing, and nothing is decided.
     pub fn fill(&mut self, jail: &JailName, windows: impl IntoIterator<Item = (Subject, Vec<Failure>)>) {
         let Warden { jails, roster, counted_from, .. } = self;
-        let Some(known) = jails.get_mut(jail) else { return };
-        for (subject, mut failures) in windows {
+        for (number, (subject, mut failures)) in windows.into_iter().enumerate() {
+            if number % SHARE_EVERY == 0 {
+                Tally::share_room(jails.values_mut().map(|jail| &mut jail.tally));
+            }
+            let Some(known) = jails.get_mut(jail) else { return };
             let place = Place { jail: jail.clone(), subject };
             if roster.at(&place).is_some() {
                 continue;
