@@ -73,8 +73,7 @@ struct Jail {
     allowed: u64,
     last_failure: Stamp,
     bans: u64,
-    /// So many sightings since what is too old was forgotten last, and the time of the oldest of them.
-    counted: u32,
+    /// The oldest time of what it has seen since what is too old was forgotten.
     oldest: Stamp,
 }
 
@@ -86,9 +85,12 @@ pub struct Warden {
     /// Failures at or before this instant are settled: a ban, an unban or a past ban has taken them in.
     counted_from: HashMap<Place, Stamp>,
     pauses: Pauses,
+    /// So many sightings since what is too old was forgotten, and the newest time of them.
+    counted: u32,
+    newest: Stamp,
 }
 
-/// After so many sightings of a jail what is too old in it is forgotten.
+/// After so many sightings what is too old is forgotten.
 const TIDY_EVERY: u32 = 8192;
 
 impl Warden {
@@ -122,7 +124,6 @@ impl Warden {
                     allowed: 0,
                     last_failure: Stamp::EPOCH,
                     bans: 0,
-                    counted: 0,
                     oldest: Stamp::NEVER,
                 },
             };
@@ -299,10 +300,11 @@ impl Warden {
     fn count(&mut self, sighting: &Sighting, now: Stamp) -> Option<(Place, Vec<Failure>)> {
         let stamp = sighting.stamp.min(now);
         let jail = self.jails.get_mut(&sighting.jail)?;
-        jail.counted += 1;
         jail.oldest = jail.oldest.min(stamp);
-        if jail.counted >= TIDY_EVERY {
-            self.tidy(&sighting.jail);
+        self.newest = self.newest.max(stamp);
+        self.counted += 1;
+        if self.counted >= TIDY_EVERY {
+            self.tidy();
         }
         let jail = self.jails.get_mut(&sighting.jail)?;
         if self.pauses.covers(&sighting.jail, stamp) {
@@ -370,19 +372,20 @@ impl Warden {
         self.counted_from.iter().map(|(place, stamp)| (place.clone(), *stamp)).collect()
     }
 
-    /// Forgets failures and settlements of a jail too old to matter to what it has seen lately. By the oldest of that:
-    /// its journals need not be equally far, nor need the clocks of those who wrote them be right.
-    fn tidy(&mut self, name: &JailName) {
-        let Some(jail) = self.jails.get_mut(name) else { return };
-        jail.counted = 0;
-        let from = std::mem::replace(&mut jail.oldest, Stamp::NEVER).before(jail.rules.findtime);
-        jail.tally.forget_before(from);
+    /// Forgets failures and settlements too old to matter to what is read from now on: of a jail that has seen anything
+    /// lately by the oldest of that, since its journals need not be equally far.
+    fn tidy(&mut self) {
+        self.counted = 0;
+        let newest = std::mem::take(&mut self.newest);
+        let mut from = BTreeMap::new();
+        for (name, jail) in &mut self.jails {
+            let oldest = std::mem::replace(&mut jail.oldest, Stamp::NEVER).min(newest);
+            let oldest = oldest.before(jail.rules.findtime);
+            jail.tally.forget_before(oldest);
+            from.insert(name.clone(), oldest);
+        }
         Tally::share_room(self.jails.values_mut().map(|jail| &mut jail.tally));
-        let (jails, manual) = (&self.jails, JailName::manual());
-        self.counted_from.retain(|Place { jail, .. }, settled| {
-            let counts = *jail != manual && jails.contains_key(jail);
-            counts && (jail != name || *settled >= from)
-        });
+        self.counted_from.retain(|place, settled| from.get(&place.jail).is_some_and(|from| *settled >= *from));
     }
 }
 
