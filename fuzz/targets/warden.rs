@@ -315,7 +315,7 @@ impl Model {
         let until = since.after(rules.bantime);
         let ban = Ban { place: place.clone(), since, until, failures: failures.len() as u32, cause };
         let (settled, decision) = if rules.action == Action::Log {
-            (until, Decision::Report(ban))
+            (until.min(since.after(Length::For(Duration::from_secs(24 * 3600)))), Decision::Report(ban))
         } else if until <= now {
             (until, Decision::Past(ban))
         } else {

@@ -73,7 +73,7 @@ pub struct Source {
 }
 
 /// Where a source's entries are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// In the journal of this namespace.
     Namespace(String),

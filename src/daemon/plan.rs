@@ -58,9 +58,12 @@ pub fn of_source<'a>(settings: &'a Settings, source: &'a SourceName) -> impl Ite
 }
 
 /// A hash of all that says which failures a jail counts and for whom: counts of a jail with another are of no use.
-pub fn fingerprint(jail: &Jail) -> u64 {
+pub fn fingerprint(settings: &Settings, jail: &Jail) -> u64 {
     let mut hasher = DefaultHasher::new();
     (jail.filter.fingerprint(), jail.rules.ipv6_prefix, &jail.sources).hash(&mut hasher);
+    // Of the same name, but another journal.
+    let locations = settings.sources.iter().filter(|source| jail.sources.contains(&source.name));
+    locations.for_each(|source| source.location.hash(&mut hasher));
     hasher.finish()
 }
 

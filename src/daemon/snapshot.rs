@@ -112,7 +112,7 @@ impl Daemon {
             .counts()
             .filter_map(|counts| {
                 let jail = plan::enabled(&self.settings).find(|jail| jail.name == counts.jail)?;
-                Some((counts, plan::fingerprint(jail)))
+                Some((counts, plan::fingerprint(&self.settings, jail)))
             })
             .collect()
     }
@@ -140,7 +140,7 @@ pub(super) fn take_up(warden: &mut Warden, restored: &Restored, settings: &Setti
     let mut incomplete = BTreeSet::new();
     for jail in plan::enabled(settings) {
         let kept = restored.snapshot.counts.iter().find(|(counts, _)| counts.jail == jail.name);
-        let usable = kept.filter(|(_, fingerprint)| *fingerprint == plan::fingerprint(jail));
+        let usable = kept.filter(|(_, fingerprint)| *fingerprint == plan::fingerprint(settings, jail));
         let whole = usable.filter(|(counts, _)| WindowsReader::new(&counts.windows).all(|window| window.is_ok()));
         let Some((counts, _)) = whole else {
             incomplete.insert(jail.name.clone());

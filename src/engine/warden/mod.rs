@@ -7,6 +7,7 @@ mod command;
 mod resume;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::ban::{Ban, Cause, End, JailName, Place};
 use super::jail::pause::{Pause, Pauses};
@@ -14,7 +15,7 @@ use super::jail::tally::Tally;
 use super::jail::window::Failure;
 use super::jail::{Action, Rules, Sighting};
 use super::roster::{Roster, State};
-use super::time::Stamp;
+use super::time::{Length, Stamp};
 
 pub use command::{BanOrder, Refusal};
 pub use resume::Counts;
@@ -89,6 +90,9 @@ pub struct Warden {
     counted: u32,
     newest: Stamp,
 }
+
+/// A jail that only reports, and would ban for longer, reports a host that goes on after this time again.
+const REPORTED_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// After so many sightings what is too old is forgotten.
 const TIDY_EVERY: u32 = 8192;
@@ -344,7 +348,12 @@ impl Warden {
         jail.bans += 1;
         // Failures during the ban are not the start of the next one, whether it was still of use or not.
         let over = ban.until <= now;
-        let settled = if over || jail.rules.action == Action::Log { ban.until } else { ban.since };
+        let settled = match jail.rules.action {
+            // It is told again at some time, or whom it concerns would be remembered for ever.
+            Action::Log => ban.until.min(ban.since.after(Length::For(REPORTED_AGAIN))),
+            Action::Drop | Action::Reject if over => ban.until,
+            Action::Drop | Action::Reject => ban.since,
+        };
         self.counted_from.insert(ban.place.clone(), settled);
         if jail.rules.action == Action::Log {
             return Some(Decision::Report(ban));
