@@ -52,9 +52,7 @@ files := \
   $(built)/completions/banishctl.fish:$(datadir)/fish/vendor_completions.d/banishctl.fish:644 \
   README.md:$(datadir)/doc/banish/README.md:644 \
   CHANGELOG.md:$(datadir)/doc/banish/CHANGELOG.md:644 \
-  docs/architecture.md:$(datadir)/doc/banish/architecture.md:644 \
-  docs/decisions.md:$(datadir)/doc/banish/decisions.md:644 \
-  docs/ledger.md:$(datadir)/doc/banish/ledger.md:644
+  $(foreach f,$(wildcard docs/*.md),$(f):$(datadir)/doc/banish/$(notdir $(f)):644)
 # A directory that other packages bring would be missing from a machine that has none of them.
 live := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
 
