@@ -63,11 +63,12 @@ end_clients() {
 # SECONDS N SRC: sshd has said N times that a password from SRC was wrong (since the last `fresh`).
 failures_logged() { [ "$(m journalctl -q --no-pager -o cat --since "@$FRESH" -g "Failed password .* from $2 port" | wc -l)" -ge "$1" ]; }
 
-# No bans, the daemon up and abreast of the journal.
+forget_all() { local net; for net in 192.0.2.0/24 198.51.100.0/24 2001:db8::/32; do call Forget s $net >/dev/null || return; done; }
+# No bans, no failures, the daemon up and abreast of the journal.
 fresh() {
   FRESH=$(date +%s)
   m systemctl reset-failed banishd.service 2>/dev/null
-  m systemctl start banishd.service && within 30 caught_up && call UnbanAll s "" >/dev/null && return
+  m systemctl start banishd.service && within 30 caught_up && call UnbanAll s "" >/dev/null && forget_all && return
   not_ok "$(basename "$0"): banishd runs" "$(m systemctl status --no-pager -n 20 banishd.service 2>&1)"; exit 0
 }
 trap end_clients EXIT
