@@ -297,7 +297,8 @@ impl Daemon {
         self.untold_status = true;
     }
 
-    fn places(&self) -> Vec<Place> {
+    /// Whose bans are in force.
+    pub(super) fn places(&self) -> Vec<Place> {
         self.warden.roster().iter().map(|held| held.ban.place.clone()).collect()
     }
 

@@ -64,8 +64,7 @@ impl Daemon {
             self.ledger = Some(ledger);
             self.forgetful = false;
             self.debt.retry.worked();
-            let all: Vec<Place> = self.warden.roster().iter().map(|held| held.ban.place.clone()).collect();
-            self.mark(&all, State::Unsaved, State::Banned);
+            self.mark(&self.places(), State::Unsaved, State::Banned);
             self.log.tell(Record::LedgerRecovered);
         }
         self.untold_status = true;
@@ -143,8 +142,7 @@ impl Daemon {
             let _ = ledger.close().await;
         }
         self.ledger = Store::in_memory().ok().and_then(|store| Ledger::spawn(store).ok());
-        let places: Vec<Place> = self.warden.roster().iter().map(|held| held.ban.place.clone()).collect();
-        self.mark(&places, State::Banned, State::Unsaved);
+        self.mark(&self.places(), State::Banned, State::Unsaved);
         self.untold_status = true;
     }
 
