@@ -1,6 +1,9 @@
 //! The daemon as a whole: real journal files, a real kernel's table, a real ledger; the clock is the machine's.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
 
+#[path = "support/daemon.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod daemon;
 #[path = "support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]
 mod journal;
@@ -14,20 +17,16 @@ mod sys;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use banish::engine::time::Stamp;
 use banish::ledger::Store;
+use daemon::{SECOND, failures, now, until_within};
 use journal::Record;
 use serde_json::Value;
 use space::{in_space, nft};
 
-const SECOND: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
-}
 
 /// A machine's worth of directories: the journal, the configuration, the state.
 struct World {
@@ -63,10 +62,8 @@ impl World {
     }
 
     fn banishd(&self, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
-        command.arg("--config").arg(self.path("etc")).arg("--state").arg(self.path("state"));
-        command.arg("--journal-directory").arg(self.path("journal")).args(more);
-        command.env_remove("STATE_DIRECTORY").stdin(Stdio::null());
+        let mut command = daemon::banishd(self.root.path());
+        command.args(more);
         command
     }
 
@@ -86,20 +83,6 @@ impl World {
         let totals = lines.pop().unwrap();
         (lines, totals)
     }
-}
-
-/// A wrong password for root from `address`, as `sshd` logs it.
-fn failed(address: &str, stamp: u64, pid: u32) -> Record {
-    Record::at(stamp)
-        .with("_UID", "0")
-        .with("_SYSTEMD_UNIT", "ssh.service")
-        .with("_PID", pid.to_string())
-        .with("SYSLOG_IDENTIFIER", "sshd")
-        .with("MESSAGE", format!("Failed password for root from {address} port 4711 ssh2"))
-}
-
-fn failures(address: &str, count: u32, from: u64) -> Vec<Record> {
-    (0..count).map(|step| failed(address, from + u64::from(step) * SECOND, 100 + step)).collect()
 }
 
 /// The elements of a set as `nft -j` lists them: an address, or one with what is left of its time.
@@ -128,11 +111,7 @@ fn ends(set: &str) -> BTreeMap<String, u64> {
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_within(PATIENCE, what, holds);
 }
 
 /// A running daemon, killed at the end if it still runs.

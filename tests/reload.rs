@@ -1,6 +1,9 @@
 //! What a reload changes while the journal goes on, and what becomes of a configuration that cannot be read.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
 
+#[path = "support/daemon.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod daemon;
 #[path = "support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]
 mod journal;
@@ -13,19 +16,15 @@ mod sys;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::time::Duration;
 
 use banish::config::{Layout, load};
+use daemon::{Running, SECOND, now, until_within};
 use journal::Record;
 use space::{in_space, nft};
 
-const SECOND: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
-}
 
 /// A journal, a configuration with one jail and its filter, a state, and a daemon where one runs.
 struct World {
@@ -69,48 +68,7 @@ impl World {
     }
 
     fn start(&self) -> Running {
-        let said = self.path("said");
-        let log = std::fs::File::create(&said).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
-        command.arg("--config").arg(self.path("etc")).arg("--state").arg(self.path("state"));
-        command.arg("--journal-directory").arg(self.path("journal")).args(["--bus-address", "none"]);
-        command.env_remove("STATE_DIRECTORY").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let running = Running { process: command.spawn().unwrap(), said };
-        until("it has caught up", || running.said().contains("caught up"));
-        running
-    }
-}
-
-struct Running {
-    process: Child,
-    said: PathBuf,
-}
-
-impl Running {
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.said).unwrap()
-    }
-
-    fn hangup(&self) {
-        assert!(Command::new("kill").args(["-HUP", &self.process.id().to_string()]).status().unwrap().success());
-    }
-
-    fn reload(&self) {
-        let before = self.said().matches("configuration read anew").count();
-        self.hangup();
-        until("it has reloaded", || self.said().matches("configuration read anew").count() > before);
-    }
-
-    fn stop(mut self) {
-        assert!(Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap().success());
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Running::start(self.root.path(), PATIENCE)
     }
 }
 
@@ -135,11 +93,7 @@ fn is_banned(host: u32) -> bool {
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_within(PATIENCE, what, holds);
 }
 
 #[test]
@@ -196,7 +150,7 @@ fn reloads_in_a_row_while_failures_come_lose_none_and_count_none_twice() {
             world.log(records);
             world.filter(words[round as usize % 2]);
             // Not waited for: the next finds this one under way.
-            running.hangup();
+            running.signal("-HUP");
             world.log(later);
         }
         until("all who failed five times are banned", || banned() >= 160);
@@ -247,7 +201,7 @@ fn nobody_is_banned_while_it_cannot_be_read_who_is_to_be_left_alone() {
 
         // A running daemon goes on with what it has.
         hide(&world);
-        running.hangup();
+        running.signal("-HUP");
         until("the reload is refused", || running.said().contains("the running one stays"));
         world.log(rounds("failed", administrator..administrator + 1, 6, from + 40 * SECOND));
         world.log(rounds("failed", 3..4, 5, from + 50 * SECOND));

@@ -1,6 +1,9 @@
 //! Further journals beside the first: each is read to its end whatever the others do, and a reload changes which.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
 
+#[path = "support/daemon.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod daemon;
 #[path = "support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]
 mod journal;
@@ -13,22 +16,18 @@ mod sys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::time::Duration;
 
 use banish::config::{Layout, Location, load};
 use banish::engine::time::Stamp;
 use banish::ledger::Store;
+use daemon::{Running, SECOND, failures, now, until_within};
 use journal::Record;
 use space::{in_space, nft};
 
-const SECOND: u64 = 1_000_000;
 const HOUR: u64 = 3600 * SECOND;
 const PATIENCE: Duration = Duration::from_secs(40);
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
-}
 
 /// Directories for a first journal, a directory of systemd-journal-remote, a container, a configuration and a state.
 struct World {
@@ -72,10 +71,8 @@ impl World {
     }
 
     fn banishd(&self, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
-        command.arg("--config").arg(self.path("etc")).arg("--state").arg(self.path("state"));
-        command.arg("--journal-directory").arg(self.path("journal")).args(["--bus-address", "none"]).args(more);
-        command.env_remove("STATE_DIRECTORY").stdin(Stdio::null());
+        let mut command = daemon::banishd(self.root.path());
+        command.args(["--bus-address", "none"]).args(more);
         command
     }
 
@@ -93,67 +90,6 @@ impl World {
     }
 }
 
-/// A running daemon, killed at the end if it still runs; what it says goes to a file.
-struct Running {
-    process: Child,
-    said: PathBuf,
-}
-
-impl Running {
-    fn start(world: &World) -> Running {
-        let said = world.path("said");
-        let log = std::fs::File::create(&said).unwrap();
-        let process = world.banishd(&[]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let running = Running { process, said };
-        until("it has caught up", || running.has_said("caught up"));
-        running
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.said).unwrap()
-    }
-
-    fn has_said(&self, what: &str) -> bool {
-        self.said().contains(what)
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
-    }
-
-    fn reload(&self) {
-        let before = self.said().matches("configuration read anew").count();
-        self.signal("-HUP");
-        until("it has reloaded", || self.said().matches("configuration read anew").count() > before);
-    }
-
-    fn stop(mut self) {
-        self.signal("-TERM");
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A wrong password for root from `address`, as `sshd` logs it.
-fn failed(address: &str, stamp: u64, pid: u32) -> Record {
-    Record::at(stamp)
-        .with("_UID", "0")
-        .with("_SYSTEMD_UNIT", "ssh.service")
-        .with("_PID", pid.to_string())
-        .with("SYSLOG_IDENTIFIER", "sshd")
-        .with("MESSAGE", format!("Failed password for root from {address} port 4711 ssh2"))
-}
-
-fn failures(address: &str, count: u32, from: u64) -> Vec<Record> {
-    (0..count).map(|step| failed(address, from + u64::from(step) * SECOND, 100 + step)).collect()
-}
-
 fn banned() -> Vec<String> {
     let listed = nft("list set inet banish sshd4_32");
     let mut all: Vec<String> = listed
@@ -166,11 +102,7 @@ fn banned() -> Vec<String> {
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_within(PATIENCE, what, holds);
 }
 
 #[test]
@@ -182,7 +114,7 @@ fn entries_that_a_sender_delivers_late_count_however_far_the_others_are() {
         world.log("remote/remote-ahead.journal", failures("192.0.2.1", 1, present));
         world.log("remote/remote-behind.journal", failures("192.0.2.2", 3, past));
         world.log("journal/a.journal", failures("192.0.2.3", 1, present));
-        let running = Running::start(&world);
+        let running = Running::start(world.root.path(), PATIENCE);
         world.log("remote/remote-ahead.journal", failures("192.0.2.1", 4, present + SECOND));
         until("the sender that is ahead is heard", || banned() == ["192.0.2.1"]);
         // Six hours older than what was read last: behind a shared cursor these would never come.
@@ -210,7 +142,7 @@ fn a_sender_that_comes_later_is_read_from_its_first_entry_and_through_its_rotati
     in_space(|| {
         let Some(world) = World::new() else { return };
         let past = now() - 3 * HOUR;
-        let running = Running::start(&world);
+        let running = Running::start(world.root.path(), PATIENCE);
         world.log("remote/remote-new.journal", failures("192.0.2.1", 5, past));
         until("the new sender is found", || banned() == ["192.0.2.1"]);
         world.log("remote/remote-new.journal", failures("192.0.2.2", 3, past + 60 * SECOND));
@@ -235,7 +167,7 @@ fn a_source_that_is_not_there_is_told_once_and_holds_up_nobody() {
         let said = world.once();
         assert_eq!(said.matches("cannot read the journal box: ").count(), 1, "{said}");
         assert_eq!(said.matches("cannot read the journal fleet: ").count(), 1, "{said}");
-        let running = Running::start(&world);
+        let running = Running::start(world.root.path(), PATIENCE);
         world.log("journal/a.journal", failures("192.0.2.1", 5, now() - 60 * SECOND));
         until("the others are read", || banned() == ["192.0.2.1"]);
         // Written while it was away, and hours old when it comes.
@@ -288,7 +220,7 @@ fn a_reload_takes_up_a_source_and_leaves_one_and_comes_back_to_where_it_was() {
         std::fs::create_dir(world.path("container")).unwrap();
         world.jail("source = \"local\"");
         world.log("container/system.journal", failures("192.0.2.1", 3, now() - 60 * SECOND));
-        let running = Running::start(&world);
+        let running = Running::start(world.root.path(), PATIENCE);
         world.jail("source = [\"local\", \"box\"]");
         running.reload();
         world.log("container/system.journal", failures("192.0.2.1", 2, now() - 50 * SECOND));
