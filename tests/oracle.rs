@@ -1,0 +1,164 @@
+//! Judged by fail2ban's own samples: our filters, and fail2ban's brought over by our importer.
+//!
+//! Debian's package is taken at test time and never installed; none of its text is here. What differs on purpose is listed
+//! in `docs/differences.md`, and that list is checked: a difference that is not in it fails, and so does a listed one that
+//! is none any more.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
+
+#[path = "oracle/listed.rs"]
+mod listed;
+#[path = "oracle/replay.rs"]
+mod replay;
+#[path = "oracle/sample.rs"]
+mod sample;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use banish::config::load_filter_file;
+
+use replay::Fed;
+use sample::{Oracle, Sample, oracle};
+
+/// The samples; a test without any is skipped with the reason.
+macro_rules! oracle_or_skip {
+    () => {
+        match oracle() {
+            Ok(oracle) => oracle,
+            Err(reason) => {
+                println!("skipped: {reason}");
+                return;
+            }
+        }
+    };
+}
+
+/// Samples that must be fed to one filter in this order.
+fn groups(oracle: &Oracle) -> BTreeMap<(&str, &str, &BTreeMap<String, String>), Vec<&Sample>> {
+    let mut groups: BTreeMap<_, Vec<&Sample>> = BTreeMap::new();
+    for sample in &oracle.samples {
+        groups.entry((sample.filter.as_str(), sample.source.as_str(), &sample.options)).or_default().push(sample);
+    }
+    groups
+}
+
+/// What came out of a comparison.
+#[derive(Default)]
+struct Outcome {
+    same: usize,
+    /// By filter and key: what was said, for whoever reads a failure.
+    differences: BTreeMap<(String, String), String>,
+    /// All that was looked at.
+    seen: BTreeSet<(String, String)>,
+}
+
+impl Outcome {
+    fn judge(&mut self, sample: &Sample, ours: Option<IpAddr>, same: bool, theirs: &str) {
+        let key = (sample.filter.clone(), sample.key.clone());
+        self.seen.insert(key.clone());
+        if same {
+            self.same += 1;
+        } else {
+            let ours = ours.map_or("no failure".to_owned(), |address| address.to_string());
+            let told = format!("\n  {:?} {}: {ours}, not {theirs}", sample.options, sample.source);
+            self.differences.entry(key).or_insert_with(|| sample.line.clone()).push_str(&told);
+        }
+    }
+
+    /// The list must name what differs and nothing else.
+    fn hold_against(&self, whose: &str) {
+        let listed = listed::listed(whose);
+        let listed: BTreeSet<(String, String)> =
+            listed.into_iter().flat_map(|(filter, keys)| keys.into_iter().map(move |key| (filter.clone(), key))).collect();
+        let unlisted: Vec<String> = self
+            .differences
+            .iter()
+            .filter(|(key, _)| !listed.contains(key))
+            .map(|((filter, key), told)| format!("{filter} {key} {told}"))
+            .collect();
+        let gone: Vec<_> =
+            listed.iter().filter(|key| self.seen.contains(key) && !self.differences.contains_key(key)).collect();
+        println!("{whose} filters: {} verdicts the same, {} samples differ", self.same, self.differences.len());
+        assert!(unlisted.is_empty(), "not in docs/differences.md:\n{}", unlisted.join("\n"));
+        assert!(gone.is_empty(), "in docs/differences.md, but no longer different: {gone:?}");
+        if std::env::var_os("BANISH_TEST_DATA").is_some() {
+            let unknown: Vec<_> = listed.iter().filter(|key| !self.seen.contains(key)).collect();
+            assert!(unknown.is_empty(), "in docs/differences.md, but no sample: {unknown:?}");
+        }
+    }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+#[test]
+fn the_package_says_what_its_own_samples_say() {
+    let oracle = oracle_or_skip!();
+    let own = oracle.samples.iter().filter(|sample| sample.source == "package");
+    let mut asked = 0;
+    for sample in own {
+        // A name is never looked up.
+        if sample.host.as_deref().is_some_and(|host| address(host).is_none()) {
+            continue;
+        }
+        asked += 1;
+        let said = &sample.says["line"];
+        assert_eq!(said.is_some(), sample.matches, "{}: {}", sample.filter, sample.line);
+        if let (Some(said), Some(host)) = (said, &sample.host) {
+            assert_eq!(address(said), address(host), "{}: {}", sample.filter, sample.line);
+        }
+    }
+    println!("fail2ban {}: {asked} verdicts of its own samples", oracle.version);
+    assert!(asked > 500);
+}
+
+#[test]
+fn shipped_filters_find_what_fail2bans_samples_hold() {
+    let oracle = oracle_or_skip!();
+    let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("etc/filter.d/{name}.toml"));
+    let mut outcome = Outcome::default();
+    let mut behind_the_date: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for ((name, _, options), samples) in groups(oracle) {
+        let path = file(name);
+        if !path.exists() {
+            continue;
+        }
+        let mode = options.get("mode").map_or("normal", String::as_str);
+        let Some(mut fed) = shipped(&path, mode) else {
+            println!("{name} has no mode {mode}");
+            continue;
+        };
+        for sample in samples {
+            let ours = fed.says(sample);
+            let host = sample.host.as_deref();
+            let same = match (ours, sample.matches) {
+                (Some(ours), true) => host.is_none_or(|host| address(host) == Some(ours)),
+                (ours, matches) => ours.is_some() == matches,
+            };
+            if sample.journal.is_some() {
+                let theirs = if sample.matches { host.unwrap_or("some address") } else { "no failure" };
+                outcome.judge(sample, ours, same, theirs);
+            } else {
+                let (right, all) = behind_the_date.entry(name).or_default();
+                (*right, *all) = (*right + usize::from(same), *all + 1);
+            }
+        }
+    }
+    for (name, (right, all)) in behind_the_date {
+        println!("{name}: of lines that no journal has, {right} of {all} got their verdict without the date");
+    }
+    outcome.hold_against("Shipped");
+}
+
+/// A shipped filter in a mode; `None` where it has no such mode.
+fn shipped(path: &PathBuf, mode: &str) -> Option<Fed> {
+    let loaded = load_filter_file(path, mode);
+    let Some((_, filter)) = loaded.filter else {
+        assert!(load_filter_file(path, "normal").filter.is_some(), "{:?}", loaded.problems);
+        return None;
+    };
+    Some(Fed::new(filter))
+}
