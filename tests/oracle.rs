@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use banish::config::load_filter_file;
+use banish::config::{import, load_filter_file};
 
 use replay::Fed;
 use sample::{Oracle, Sample, oracle};
@@ -151,6 +151,63 @@ fn shipped_filters_find_what_fail2bans_samples_hold() {
         println!("{name}: of lines that no journal has, {right} of {all} got their verdict without the date");
     }
     outcome.hold_against("Shipped");
+}
+
+#[test]
+fn imported_filters_say_what_fail2ban_says() {
+    let oracle = oracle_or_skip!();
+    let directory = tempfile::tempdir().unwrap();
+    let mut outcome = Outcome::default();
+    let (mut unknown, mut newer, mut addresses, mut right) = (0, 0, 0, 0);
+    for ((name, _, options), samples) in groups(oracle) {
+        // The version asked has no such filter, or no such option.
+        if samples.iter().all(|sample| sample.says.is_empty()) {
+            unknown += samples.len();
+            continue;
+        }
+        if samples.iter().all(|sample| sample.journal.is_none()) {
+            continue;
+        }
+        let mut fed = imported(oracle, directory.path(), name, options);
+        if let Err(reason) = &fed {
+            println!("{name} {options:?}: {reason}");
+        }
+        for sample in samples.into_iter().filter(|sample| sample.journal.is_some()) {
+            let theirs = sample.says["line"].as_deref().filter(|said| *said != "slow");
+            newer += usize::from(theirs.is_some() != sample.matches);
+            match &mut fed {
+                Ok(fed) => {
+                    let ours = fed.says(sample);
+                    let same = ours == theirs.and_then(address) && ours.is_some() == theirs.is_some();
+                    let is_address = theirs.is_none_or(|said| address(said).is_some());
+                    addresses += usize::from(is_address);
+                    right += usize::from(is_address && same);
+                    outcome.judge(sample, ours, same, theirs.unwrap_or("no failure"));
+                }
+                Err(_) => outcome.judge(sample, None, false, "what an imported filter would say"),
+            }
+        }
+    }
+    println!("fail2ban {}: {unknown} samples for filters or options that it does not have", oracle.version);
+    println!("{newer} samples of which it says something else than they do; what it says counts here");
+    println!("{right} of {addresses} verdicts that name an address or nobody are the same");
+    outcome.hold_against("Imported");
+}
+
+/// A filter of fail2ban's, brought over with these options.
+fn imported(oracle: &Oracle, to: &Path, name: &str, options: &BTreeMap<String, String>) -> Result<Fed, String> {
+    let mut options = options.clone();
+    options.insert("logtype".into(), "journal".into());
+    let options: Vec<(String, String)> = options.into_iter().collect();
+    let mut filter = import::filter(&oracle.configuration, name, &options).map_err(|error| error.to_string())?;
+    if !filter.text.contains("\njournalmatch = ") {
+        filter.text.insert_str(0, "journalmatch = ['_SYSTEMD_UNIT=oracle.service']\n");
+    }
+    let path = to.join(format!("{name}.toml"));
+    std::fs::write(&path, &filter.text).unwrap();
+    let loaded = load_filter_file(&path, "normal");
+    let (_, filter) = loaded.filter.ok_or_else(|| format!("{:?}", loaded.problems))?;
+    Ok(Fed::new(filter))
 }
 
 /// A shipped filter in a mode; `None` where it has no such mode.
