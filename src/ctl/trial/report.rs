@@ -189,13 +189,13 @@ mod tests {
     fn an_object_says_whether_a_failure_is_complete() {
         let captures = vec![("user".to_owned(), b"a\xff".to_vec()), ("addr".to_owned(), b"::ffff:192.0.2.1".to_vec())];
         let address = "::ffff:192.0.2.1".parse().unwrap();
-        let verdict = Verdict { outcome: Outcome::Failure(address), pattern: Some(Part::Failregex(2)), captures };
+        let verdict = Verdict { outcome: Outcome::Failure(address), pattern: Some(Part::Failregex(2)), captures, gave_up: vec![] };
         let expected = json!({
             "n": 7, "match": true, "subject": "192.0.2.1", "outcome": "failure", "pattern": "failregex[2]",
             "captures": { "user": [97, 255], "addr": "::ffff:192.0.2.1" },
         });
         assert_eq!(json(7, &verdict), expected);
-        let pending = Verdict { outcome: Outcome::Pending, pattern: None, captures: vec![] };
+        let pending = Verdict { outcome: Outcome::Pending, pattern: None, captures: vec![], gave_up: vec![Part::Failregex(0)] };
         assert_eq!(json(1, &pending)["match"], json!(false));
         assert_eq!(json(1, &pending)["subject"], Value::Null);
     }

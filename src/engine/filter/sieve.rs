@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once() {
-        let mut filter = definition(&["_COMM=sshd", UNIT], &["^no address$", "^a(?=b) <ADDR>$", "^<ADDR>[z-a]$"]);
+        let mut filter = definition(&["_COMM=sshd", UNIT], &["^no address$", "^a(?<=b+) <ADDR>$", "^<ADDR>[z-a]$"]);
         filter.prefregex = Some("^no content".into());
         filter.ignoreregex = vec!["(".into()];
         let faults = Filter::compile(&filter).expect_err("six faults");
