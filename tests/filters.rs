@@ -176,12 +176,10 @@ fn whatever_strangers_write_nobody_else_is_the_subject() {
                         wrong.push(format!("{name}, {mode}: {:?} with {lie:?} is {outcome:?}", hostile.line));
                     }
                 };
-                for lie in lies.iter().filter(|lie| !never(lie)) {
-                    for real in REAL {
-                        // What is longer than we look at is no failure, or one of the right host.
-                        let always = hostile.always && lie.len() < 4096 && cut.is_none_or(|cut| lie.len() + 200 < cut);
-                        judge(lie, real, cut.unwrap_or(usize::MAX), always);
-                    }
+                for (lie, real) in lies.iter().zip(REAL.iter().cycle()).filter(|(lie, _)| !never(lie)) {
+                    // What is longer than we look at is no failure, or one of the right host.
+                    let always = hostile.always && lie.len() < 4096 && cut.is_none_or(|cut| lie.len() + 200 < cut);
+                    judge(lie, real, cut.unwrap_or(usize::MAX), always);
                     if let Some((cut, lie)) = cut.and_then(|cut| Some((cut, lies::up_to(cut, hostile.line, lie)?))) {
                         judge(&lie, REAL[0], cut, false);
                     }
@@ -253,6 +251,7 @@ fn a_text_of_strangers_alone_is_no_failure() {
         "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=198.51.100.66",
     ] {
         let outcome = trial.message(text.as_bytes()).outcome;
-        assert_eq!(outcome, Outcome::NoMatch, "{text:?}");
+        // What is pending takes the address of the connection, never of the text.
+        assert!(matches!(outcome, Outcome::NoMatch | Outcome::NoFail | Outcome::Pending), "{text:?} is {outcome:?}");
     }
 }

@@ -35,13 +35,17 @@ pub fn table(path: &str) -> Table {
 /// A filter file as its definition in one mode; only the keys that a definition has.
 fn definition(name: &str, mode: &str) -> Definition {
     let file = table(&format!("etc/filter.d/{name}.toml"));
-    let extra =
-        file.get("mode").and_then(|modes| modes.get(mode)).and_then(Value::as_table).cloned().unwrap_or_default();
+    let of_mode = |mode: &str| -> Table {
+        file.get("mode").and_then(|modes| modes.get(mode)).and_then(Value::as_table).cloned().unwrap_or_default()
+    };
     let list = |table: &Table, key: &str| -> Vec<String> {
         let values = table.get(key).map(|value| value.as_array().unwrap().clone()).unwrap_or_default();
         values.iter().map(|value| value.as_str().unwrap().to_owned()).collect()
     };
-    let both = |key: &str| [list(&file, key), list(&extra, key)].concat();
+    let own = of_mode(mode);
+    let included = list(&own, "includes").iter().map(|name| of_mode(name)).collect::<Vec<_>>();
+    let all: Vec<&Table> = std::iter::once(&own).chain(&included).chain([&file]).collect();
+    let both = |key: &str| all.iter().flat_map(|table| list(table, key)).collect::<Vec<_>>();
     let text = |key: &str| file.get(key).map(|value| value.as_str().unwrap().to_owned());
     let field = |key: &str| text(key).map(|name| name.parse::<Field>().unwrap());
     let rules = file.get("field").map(|rules| rules.as_array().unwrap().clone()).unwrap_or_default();

@@ -47,7 +47,7 @@ pub fn about(lines: &[&str]) -> Vec<String> {
     let mut lies: Vec<String> = ANYWHERE.iter().map(|lie| (*lie).to_owned()).collect();
     for line in lines {
         let line = address.replace_all(line, VICTIM).into_owned();
-        for (at, _) in line.match_indices(' ').take(12) {
+        for (at, _) in line.match_indices(' ').take(6) {
             lies.push(format!("x{}", &line[at..]));
         }
         for lie in [format!("a\n{line}"), format!(" {line} "), format!("\"{line}\""), line] {
