@@ -97,9 +97,8 @@ fn flaw(pattern: &Demanding, error: &Error) -> Flaw {
             Flaw { offset: Some(pattern.script.source_of(*offset)), reason: error.to_string() }
         }
         Error::CompileError(error) if is_about_length(error) => {
-            let refused = |script: &str| {
-                matches!(build(script), Err(Error::CompileError(error)) if is_about_length(&error))
-            };
+            let refused =
+                |script: &str| matches!(build(script), Err(Error::CompileError(error)) if is_about_length(&error));
             let text = &pattern.script.text;
             let place = pattern.behinds.iter().find(|(_, span)| refused(&text[span.clone()]));
             let place = place.or(pattern.behinds.first()).map(|(at, _)| *at);

@@ -24,8 +24,6 @@ pub(super) struct Judge {
     once: Vec<Option<usize>>,
     sessions: Sessions,
     key: KeyText,
-    /// Has the filter patterns that may give no answer?
-    backtracks: bool,
 }
 
 /// What became of an entry.
@@ -88,7 +86,6 @@ impl Judge {
             once,
             sessions: Sessions::default(),
             key: KeyText::default(),
-            backtracks: !filter.needs_backtracking().is_empty(),
             filter,
         }
     }
@@ -119,7 +116,7 @@ impl Judge {
     /// Judges an entry whose origin is right.
     pub(super) fn judge(&mut self, entry: Entry<'_>) -> Judgement {
         let filter = Arc::clone(&self.filter);
-        if self.backtracks {
+        if filter.backtracks {
             self.forget();
         }
         let (content, prefix) = self.content(entry);

@@ -157,6 +157,8 @@ pub struct Filter {
     ignoreregex: PatternSet,
     fields: Vec<(Field, PatternSet)>,
     unanchored: Vec<Part>,
+    /// Needs any pattern backtracking?
+    backtracks: bool,
 }
 
 impl Filter {
@@ -209,6 +211,9 @@ impl Filter {
     /// The patterns of which a search ended without an answer because it took too long, and how many did; such a search
     /// counts as no match. Since the filter was compiled, whoever asked it.
     pub fn given_up(&self) -> Vec<(Part, u64)> {
+        if !self.backtracks {
+            return Vec::new();
+        }
         self.backtracking().filter(|(_, count)| *count > 0).collect()
     }
 
@@ -273,6 +278,8 @@ fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault
         .filter(|(_, pattern)| !pattern.is_anchored())
         .map(|(part, _)| part)
         .collect();
+    let backtracks = prefregex.iter().chain(failing().map(|(_, pattern)| pattern)).any(Pattern::backtracks)
+        || ignoreregex.iter().any(|(_, pattern)| pattern.backtracks());
     let failregex = together(failregex, Part::Whole, &mut faults);
     let ignoreregex = together(ignoreregex, Part::Whole, &mut faults);
     let fields = fields
@@ -294,6 +301,7 @@ fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault
             ignoreregex,
             fields,
             unanchored,
+            backtracks,
         }),
         _ => {
             faults.sort_by_key(|fault| fault.at);

@@ -215,8 +215,7 @@ impl PatternSet {
             (0..patterns.len()).partition(|number| patterns[*number].backtracks());
         let together = !numbers.is_empty() && numbers.iter().all(|number| patterns[*number].from_start);
         let texts: Vec<&str> = numbers.iter().map(|number| patterns[*number].text.as_str()).collect();
-        let which =
-            if together { Some(Which { linear: linear::together(&texts)?, numbers, others }) } else { None };
+        let which = if together { Some(Which { linear: linear::together(&texts)?, numbers, others }) } else { None };
         let patterns: Vec<Pattern> =
             if together { patterns } else { patterns.into_iter().map(Pattern::alone).collect::<Result<_, _>>()? };
         let (engines, roles) = patterns.into_iter().map(|pattern| (pattern.engine, pattern.roles)).unzip();

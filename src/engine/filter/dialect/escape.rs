@@ -62,7 +62,8 @@ impl Translator<'_> {
                 let digits = self.rest()[1..].bytes().take(most).take_while(|b| matches!(b, b'0'..=b'7')).count();
                 let number = u32::from_str_radix(&self.rest()[1..=digits], 8).ok().filter(|number| *number <= 0o377);
                 let number = number.and_then(char::from_u32);
-                let number = number.ok_or_else(|| Flaw::at(start, r"an octal number is \0, \0o, \0oo or \ooo to 377"))?;
+                let number =
+                    number.ok_or_else(|| Flaw::at(start, r"an octal number is \0, \0o, \0oo or \ooo to 377"))?;
                 (1 + digits, Escape::Char(number))
             }
             'N' => return Err(Flaw::at(start, r"\N{…} is not supported: write the character itself")),

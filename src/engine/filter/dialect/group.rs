@@ -24,10 +24,14 @@ pub(super) enum Kind<'a> {
     /// `<F-…>`, by its name.
     Tag(&'a str),
     /// Look-ahead or look-behind; where it begins in the script for one that is a look-behind.
-    Look { behind: Option<usize> },
+    Look {
+        behind: Option<usize>,
+    },
     Atomic,
     /// `(?(name)…|…)`, and how many `|` of its own it had.
-    Conditional { bars: usize },
+    Conditional {
+        bars: usize,
+    },
 }
 
 /// The groups of a pattern: Python counts others than we do, because an address is several there.
@@ -214,7 +218,8 @@ impl<'a> Translator<'a> {
                 };
                 // Elsewhere Python, by its version, reads them as if they stood in front, or not at all.
                 if !self.full.text.split_inclusive(')').all(is_flags) {
-                    let reason = "flags for the whole pattern stand at its very beginning; for a part of it write (?i:…)";
+                    let reason =
+                        "flags for the whole pattern stand at its very beginning; for a part of it write (?i:…)";
                     return Err(Flaw::at(start, reason));
                 }
                 if flags.contains('-') {

@@ -56,9 +56,7 @@ impl Translator<'_> {
                     self.at += length;
                     Ok(self.leave(open))
                 }
-                None => {
-                    Err(Flaw::at(start, format!("</F-{tag}> closes no <F-{tag}>, or one around a parenthesis")))
-                }
+                None => Err(Flaw::at(start, format!("</F-{tag}> closes no <F-{tag}>, or one around a parenthesis"))),
             };
         }
         if inner == "SKIPLINES" {
