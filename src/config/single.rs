@@ -44,10 +44,9 @@ pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
     let whole = super::fragment(path, &mut problems).filter(|(_, whole)| *whole);
     let tree = whole.map(|(fragment, _)| Merged::of(&["filter", &name], Figment::new(), vec![fragment]));
     let path = path.to_path_buf();
-    let mut filters = Filters::read([(&name, &path, tree.as_ref())], &mut problems);
-    let used = filters.named(&name, mode, &mut problems);
+    let mut filters = Filters::read([(&name, &path, tree.as_ref(), Vec::new())], false);
+    let filter = filters.named(&name, mode, &mut problems);
     problems.extend(filters.warning(&name));
-    let filter = used.map(|used| (used.definition, used.filter));
     LoadedFilter { filter, problems: sorted(problems), file: Some(path) }
 }
 
@@ -55,7 +54,8 @@ pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
 pub fn load_filter_of_jail(layout: &Layout, jail: &str) -> LoadedFilter {
     let loaded = super::load(layout);
     if let Some(settings) = loaded.settings.jails.iter().find(|settings| settings.name.as_str() == jail) {
-        let filter = Some((Arc::clone(&settings.definition), Arc::clone(&settings.filter)));
+        let filter = settings.filter.as_ref();
+        let filter = filter.map(|filter| (Arc::clone(&settings.definition), Arc::clone(filter)));
         return LoadedFilter { file: None, filter, problems: Vec::new() };
     }
     let own = loaded.problems.into_iter().filter(|problem| problem.jail.as_deref() == Some(jail));
