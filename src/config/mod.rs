@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
 pub use settings::{FirewallSettings, Jail, Location, Replies, Settings, Source, SourceName, Traffic};
-pub use single::{LoadedFilter, load_filter, load_filter_file};
+pub use single::{LoadedFilter, load_filter, load_filter_file, load_filter_of_jail, load_pattern};
 
 use figment::Figment;
 

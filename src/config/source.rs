@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::common::kept;
-use super::merged::{Item, Table};
+use super::merged::{Item, Table, excerpt};
 use super::problem::{Place, Problem, Severity};
 use super::words::{FILTERS, about_unknown};
 use crate::engine::entry::Field;
@@ -25,7 +25,7 @@ const KEYS: [&str; 10] = [
     "field",
     "mode",
 ];
-const MODE_KEYS: [&str; 5] = ["description", "journalmatch", "failregex", "ignoreregex", "field"];
+const MODE_KEYS: [&str; 6] = ["description", "includes", "journalmatch", "failregex", "ignoreregex", "field"];
 const FIELD_KEYS: [&str; 2] = ["name", "failregex"];
 const TRUST: [(&str, Trust); 2] = [("attested", Trust::Attested), ("claimed", Trust::Claimed)];
 
@@ -40,7 +40,14 @@ pub(super) struct Source<'a> {
     address: Option<(Field, Item<'a>)>,
     prefregex: Option<Item<'a>>,
     base: Lists<'a>,
-    modes: BTreeMap<String, Lists<'a>>,
+    modes: BTreeMap<String, Mode<'a>>,
+}
+
+/// What a mode adds.
+struct Mode<'a> {
+    /// Other modes, which it takes in; none of them comes back to it.
+    includes: Vec<String>,
+    lists: Lists<'a>,
 }
 
 /// What a filter and each of its modes may list; every item is a string.
@@ -76,7 +83,13 @@ impl<'a> Source<'a> {
                     problems.push(item.key_error("is the mode without additions: its keys stand outside of all modes"));
                 }
                 refuse_unknown(&mode, &MODE_KEYS, problems);
-                modes.insert(item.name().to_owned(), Lists::read(&mode, problems));
+                let lists = Lists::read(&mode, problems);
+                modes.insert(item.name().to_owned(), Mode { includes: Vec::new(), lists });
+            }
+            for (name, included) in includes(&given, problems) {
+                if let Some(mode) = modes.get_mut(&name) {
+                    mode.includes = included;
+                }
             }
         }
         let broken = problems[before..].iter().any(|problem| problem.severity == Severity::Error);
@@ -92,15 +105,20 @@ impl<'a> Source<'a> {
         std::iter::once(NORMAL).chain(self.modes.keys().map(String::as_str))
     }
 
+    /// What the filter lists in a mode. The mode's own comes first, then what it includes, then what stands outside of
+    /// all modes: the first pattern that matches decides, and a mode is there to decide otherwise.
     pub(super) fn in_mode(&self, mode: &str) -> Lists<'a> {
-        let mut lists = self.base.clone();
-        if let Some(more) = self.modes.get(mode).cloned() {
-            lists.journalmatch.extend(more.journalmatch);
-            lists.failregex.extend(more.failregex);
-            lists.ignoreregex.extend(more.ignoreregex);
-            lists.fields.extend(more.fields);
-        }
+        let mut lists = Lists::default();
+        self.add(mode, &mut lists);
+        lists.extend(&self.base);
         lists
+    }
+
+    fn add(&self, mode: &str, lists: &mut Lists<'a>) {
+        if let Some(mode) = self.modes.get(mode) {
+            lists.extend(&mode.lists);
+            mode.includes.iter().for_each(|included| self.add(included, lists));
+        }
     }
 
     pub(super) fn definition(&self, name: &str, lists: &Lists<'a>) -> Definition {
@@ -173,6 +191,35 @@ impl<'a> Lists<'a> {
         let fields = fields.collect();
         Lists { journalmatch, failregex, ignoreregex, fields }
     }
+
+    fn extend(&mut self, more: &Lists<'a>) {
+        self.journalmatch.extend(more.journalmatch.iter().cloned());
+        self.failregex.extend(more.failregex.iter().cloned());
+        self.ignoreregex.extend(more.ignoreregex.iter().cloned());
+        self.fields.extend(more.fields.iter().cloned());
+    }
+}
+
+/// Which modes each mode includes: such as are there, and that include none themselves, so that nothing goes in circles.
+fn includes(modes: &Table<'_>, problems: &mut Vec<Problem>) -> Vec<(String, Vec<String>)> {
+    let listed = |name: &str| modes.at(name)?.table().ok()?.at("includes");
+    let mut all = Vec::new();
+    for mode in modes.items() {
+        let Some(list) = listed(mode.name()) else { continue };
+        let mut included = Vec::new();
+        for item in strings(&list, problems) {
+            let Ok(name) = item.text() else { continue };
+            match modes.at(name) {
+                None => problems.push(item.error(format!("no mode {} in this filter", excerpt(name)))),
+                Some(_) if name == mode.name() || listed(name).is_some() => {
+                    problems.push(item.error("includes others itself: name those".to_owned()));
+                }
+                Some(_) => included.push(name.to_owned()),
+            }
+        }
+        all.push((mode.name().to_owned(), included));
+    }
+    all
 }
 
 fn refuse_unknown(table: &Table<'_>, known: &[&str], problems: &mut Vec<Problem>) {

@@ -6,6 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+use super::timing::Timing;
 use crate::ctl::args::TestArgs;
 use crate::ctl::escape::{shown, shown_bytes};
 use crate::ctl::screen::{Colour, Screen};
@@ -25,6 +26,15 @@ pub(super) struct Report {
     matched: List<[String; 5]>,
     missed: List<(u64, String)>,
     inputs: u64,
+}
+
+fn title(definition: &Definition, args: &TestArgs) -> String {
+    let name = shown(&definition.name);
+    match &args.jail {
+        Some(jail) => format!("Jail {jail}, filter {name}"),
+        None if definition.journalmatch.is_empty() => format!("Filter {name}"),
+        None => format!("Filter {name}, mode {}", shown(&args.mode)),
+    }
 }
 
 /// The first of many.
@@ -58,7 +68,7 @@ impl Report {
         }
         patterns.extend(listed(Part::Ignoreregex, &definition.ignoreregex));
         Report {
-            title: format!("Filter {}, mode {}", shown(&definition.name), shown(&args.mode)),
+            title: title(definition, args),
             patterns,
             hits: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -86,12 +96,20 @@ impl Report {
         }
     }
 
-    pub(super) fn write(&self, screen: &mut Screen) -> Result<()> {
+    pub(super) fn write(&self, timing: &Timing, screen: &mut Screen) -> Result<()> {
         let look = screen.look();
         writeln!(screen, "{}\n", self.title)?;
-        let mut table = Table::new(&[Column::Right("HITS"), Column::Left("PATTERN"), Column::Left("TEXT")]);
+        let mut table = Table::new(&[
+            Column::Right("HITS"),
+            Column::Right("µs"),
+            Column::Right("MOST"),
+            Column::Left("PATTERN"),
+            Column::Left("TEXT"),
+        ]);
         for (part, text) in &self.patterns {
-            table.row([&self.hits.get(part).copied().unwrap_or(0).to_string(), &part.to_string(), text]);
+            let hits = self.hits.get(part).copied().unwrap_or(0).to_string();
+            let (mean, longest) = timing.of(*part).unwrap_or_default();
+            table.row([hits.as_str(), &mean, &longest, &part.to_string(), text]);
         }
         table.write(screen)?;
         if !self.matched.first.is_empty() {

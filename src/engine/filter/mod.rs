@@ -157,7 +157,18 @@ impl Filter {
     /// # Errors
     /// Everything that is wrong with it, in the order of [`Part`].
     pub fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
-        compile(definition)
+        let mut faults = Vec::new();
+        let branches = origins(definition, &mut faults);
+        compile(definition, branches, faults)
+    }
+
+    /// Understands a definition without its `journalmatch`: such a filter takes no entry as its own, and is there to be
+    /// tried [anywhere](Trial::examine_anywhere).
+    ///
+    /// # Errors
+    /// As those of [`Filter::compile`].
+    pub fn from_nowhere(definition: &Definition) -> Result<Filter, Vec<Fault>> {
+        compile(definition, Vec::new(), Vec::new())
     }
 
     /// The filter's name.
@@ -187,9 +198,7 @@ impl Filter {
     }
 }
 
-fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let branches = origins(definition, &mut faults);
+fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault>) -> Result<Filter, Vec<Fault>> {
     if definition.trust == Trust::Attested && definition.session.as_ref().is_some_and(|field| !field.is_attested()) {
         let reason = "a session needs a field that journald attests (its name starts with _, such as _PID): with any \
                       other a stranger joins somebody else's session";

@@ -170,7 +170,8 @@ impl Station {
     }
 }
 
-fn terms<'a>(filters: impl Iterator<Item = &'a Filter>) -> Option<Vec<(Field, Vec<u8>)>> {
+/// The terms that together select all entries of these filters.
+pub(super) fn terms<'a>(filters: impl Iterator<Item = &'a Filter>) -> Option<Vec<(Field, Vec<u8>)>> {
     let mut all = Vec::new();
     for branch in filters.flat_map(|filter| &filter.branches) {
         all.extend(branch.terms()?);

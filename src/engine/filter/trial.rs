@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::judge::{Judge, Judgement};
 use super::session::Standing;
-use super::{Filter, Part};
+use super::{Filter, Part, sieve};
 use crate::engine::entry::{Entry, Field, Page, Slot, Wanted};
 use crate::engine::time::Stamp;
 
@@ -65,6 +65,12 @@ impl Trial {
     /// The fields that a reader must offer.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+
+    /// What sd-journal is asked for so that it delivers every entry from where the filter's `journalmatch` says; `None`:
+    /// all entries.
+    pub fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>> {
+        sieve::terms(std::iter::once(self.judge.filter()))
     }
 
     /// Tries an entry.
