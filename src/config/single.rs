@@ -57,10 +57,9 @@ fn read(path: &Path, fragment: Option<Fragment>, mode: &str, mut problems: Vec<P
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let tree = fragment.map(|fragment| Merged::of(&["filter", &name], Figment::new(), vec![fragment]));
     let path = path.to_path_buf();
-    let mut filters = Filters::read([(&name, &path, tree.as_ref())], &mut problems);
-    let used = filters.named(&name, mode, &mut problems);
+    let mut filters = Filters::read([(&name, &path, tree.as_ref(), Vec::new())], false);
+    let filter = filters.named(&name, mode, &mut problems);
     problems.extend(filters.warning(&name));
-    let filter = used.map(|used| (used.definition, used.filter));
     LoadedFilter { filter, problems: sorted(problems), file: Some(path) }
 }
 
@@ -68,7 +67,8 @@ fn read(path: &Path, fragment: Option<Fragment>, mode: &str, mut problems: Vec<P
 pub fn load_filter_of_jail(layout: &Layout, jail: &str) -> LoadedFilter {
     let loaded = super::load(layout);
     if let Some(settings) = loaded.settings.jails.iter().find(|settings| settings.name.as_str() == jail) {
-        let filter = Some((Arc::clone(&settings.definition), Arc::clone(&settings.filter)));
+        let filter = settings.filter.as_ref();
+        let filter = filter.map(|filter| (Arc::clone(&settings.definition), Arc::clone(filter)));
         return LoadedFilter { file: None, filter, problems: Vec::new() };
     }
     let own = loaded.problems.into_iter().filter(|problem| problem.jail.as_deref() == Some(jail));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::common::kept;
+use super::common::{kept, refuse_names};
 use super::merged::{Item, Table, excerpt};
 use super::problem::{Place, Problem, Severity};
 use super::words::{FILTERS, about_unknown};
@@ -13,7 +13,7 @@ use crate::engine::filter::{Definition, Fault, FieldRule, Part, Trust};
 /// The mode that every filter has: what stands outside of its `[mode.…]` tables.
 pub(super) const NORMAL: &str = "normal";
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "description",
     "journalmatch",
     "trust",
@@ -22,10 +22,12 @@ const KEYS: [&str; 10] = [
     "failregex",
     "ignoreregex",
     "address",
+    "usedns",
     "field",
     "mode",
 ];
-const MODE_KEYS: [&str; 6] = ["description", "includes", "journalmatch", "failregex", "ignoreregex", "field"];
+const MODE_KEYS: [&str; 7] =
+    ["description", "includes", "replaces", "journalmatch", "failregex", "ignoreregex", "field"];
 const FIELD_KEYS: [&str; 2] = ["name", "failregex"];
 const TRUST: [(&str, Trust); 2] = [("attested", Trust::Attested), ("claimed", Trust::Claimed)];
 
@@ -47,6 +49,8 @@ pub(super) struct Source<'a> {
 struct Mode<'a> {
     /// Other modes, which it takes in; none of them comes back to it.
     includes: Vec<String>,
+    /// Do its lists stand in the place of the filter's?
+    replaces: bool,
     lists: Lists<'a>,
 }
 
@@ -57,6 +61,8 @@ pub(super) struct Lists<'a> {
     failregex: Vec<Item<'a>>,
     ignoreregex: Vec<Item<'a>>,
     fields: Vec<(Field, Item<'a>, Vec<Item<'a>>)>,
+    /// Which of these, in this order, are written at all.
+    given: [bool; 4],
 }
 
 impl<'a> Source<'a> {
@@ -66,6 +72,9 @@ impl<'a> Source<'a> {
         refuse_unknown(&table, &KEYS, problems);
         if let Some(description) = table.at("description") {
             kept(description.text(), problems);
+        }
+        if let Some(usedns) = table.at("usedns") {
+            kept(refuse_names(&usedns), problems);
         }
         let trust = table.at("trust").and_then(|item| kept(item.word(&TRUST), problems)).unwrap_or_default();
         let mut named = |key| {
@@ -84,7 +93,8 @@ impl<'a> Source<'a> {
                 }
                 refuse_unknown(&mode, &MODE_KEYS, problems);
                 let lists = Lists::read(&mode, problems);
-                modes.insert(item.name().to_owned(), Mode { includes: Vec::new(), lists });
+                let replaces = mode.at("replaces").and_then(|item| kept(item.flag(), problems)).unwrap_or_default();
+                modes.insert(item.name().to_owned(), Mode { includes: Vec::new(), replaces, lists });
             }
             for (name, included) in includes(&given, problems) {
                 if let Some(mode) = modes.get_mut(&name) {
@@ -106,11 +116,18 @@ impl<'a> Source<'a> {
     }
 
     /// What the filter lists in a mode. The mode's own comes first, then what it includes, then what stands outside of
-    /// all modes: the first pattern that matches decides, and a mode is there to decide otherwise.
-    pub(super) fn in_mode(&self, mode: &str) -> Lists<'a> {
+    /// all modes: the first pattern that matches decides, and a mode is there to decide otherwise. Where the mode
+    /// replaces, no list that it has goes on with what stands outside. A jail may have a `journalmatch` of its own.
+    pub(super) fn in_mode(&self, mode: &str, journalmatch: Option<Vec<Item<'a>>>) -> Lists<'a> {
         let mut lists = Lists::default();
         self.add(mode, &mut lists);
-        lists.extend(&self.base);
+        match self.modes.get(mode).is_some_and(|mode| mode.replaces) {
+            true => lists.extend(&self.base.without(lists.given)),
+            false => lists.extend(&self.base),
+        }
+        if let Some(lines) = journalmatch {
+            lists.journalmatch = lines;
+        }
         lists
     }
 
@@ -189,7 +206,27 @@ impl<'a> Lists<'a> {
             Some((kept(field, problems)?, rule, patterns))
         });
         let fields = fields.collect();
-        Lists { journalmatch, failregex, ignoreregex, fields }
+        let given = ["journalmatch", "failregex", "ignoreregex", "field"].map(|key| table.at(key).is_some());
+        Lists { journalmatch, failregex, ignoreregex, fields, given }
+    }
+
+    /// Those that are not among these.
+    fn without(&self, given: [bool; 4]) -> Lists<'a> {
+        let mut lists = self.clone();
+        let [journalmatch, failregex, ignoreregex, fields] = given;
+        if journalmatch {
+            lists.journalmatch.clear();
+        }
+        if failregex {
+            lists.failregex.clear();
+        }
+        if ignoreregex {
+            lists.ignoreregex.clear();
+        }
+        if fields {
+            lists.fields.clear();
+        }
+        lists
     }
 
     fn extend(&mut self, more: &Lists<'a>) {
@@ -197,6 +234,7 @@ impl<'a> Lists<'a> {
         self.failregex.extend(more.failregex.iter().cloned());
         self.ignoreregex.extend(more.ignoreregex.iter().cloned());
         self.fields.extend(more.fields.iter().cloned());
+        self.given.iter_mut().zip(more.given).for_each(|(given, more)| *given |= more);
     }
 }
 
