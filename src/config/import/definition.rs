@@ -1,4 +1,4 @@
-//! A filter of fail2ban's with its parameters: every option expanded, `%(name)s` first and then `<tags>`.
+//! A filter or action of fail2ban's with its parameters: every option expanded, `%(name)s` first and then `<tags>`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ const STEP_LIMIT: usize = 20_000;
 
 const SECTION: &str = "Definition";
 
-/// A filter's files, and what is said about it where it is used.
+/// The files of a filter or an action, and what is said about it where it is used.
 pub(super) struct Definition {
     sections: Sections,
     pub(super) place: Place,
@@ -27,21 +27,22 @@ pub(super) struct Definition {
 }
 
 impl Definition {
-    /// Reads the filter called `name`. `jail` has the options of the jail that go before the filter's.
+    /// Reads what is called `name` in `folder`, which is `filter.d` or `action.d`. `jail` has the options of the jail that go before the filter's.
     ///
     /// # Errors
-    /// No such filter, or files that cannot be read or expanded.
+    /// It is not there, or has files that cannot be read or expanded.
     pub(super) fn read(
         tree: &mut Tree,
+        folder: &str,
         name: &str,
         parameters: &[(String, Value)],
         jail: &Overrides,
     ) -> Result<Definition, ImportError> {
-        let missing = || ImportError::Missing(format!("there is no filter.d/{}.conf", shown(name)));
+        let missing = || ImportError::Missing(format!("there is no {folder}/{}.conf", shown(name)));
         if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
             return Err(missing());
         }
-        let file = format!("filter.d/{name}");
+        let file = format!("{folder}/{name}");
         let place = tree.files_of(&file)?.first().map(|file| Place::whole(file)).ok_or_else(missing)?;
         let sections = tree.sections(&file)?.ok_or_else(missing)?;
         let mut overrides = jail.clone();
@@ -77,16 +78,6 @@ impl Definition {
         names.sort();
         names.dedup();
         names
-    }
-
-    /// The files of the filter itself: not of what it includes.
-    pub(super) fn files(tree: &Tree, name: &str) -> Vec<std::path::PathBuf> {
-        tree.files_of(&format!("filter.d/{name}")).unwrap_or_default()
-    }
-
-    /// Is the section or option there at all?
-    pub(super) fn has(&self, option: &str) -> bool {
-        self.sections.own(SECTION).is_some_and(|own| own.contains_key(option)) || self.parameters.contains_key(option)
     }
 }
 
@@ -205,7 +196,7 @@ mod tests {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), Value { text: (*value).to_owned(), place: place.clone() }))
             .collect();
-        let definition = Definition::read(&mut tree, "x", &parameters, &Overrides::new());
+        let definition = Definition::read(&mut tree, "filter.d", "x", &parameters, &Overrides::new());
         let value = definition.and_then(|definition| definition.get(option)).map_err(|error| error.to_string())?;
         Ok(value.map(|value| value.text))
     }

@@ -1,25 +1,45 @@
 //! A filter of ours in the making: written as TOML, read back as the daemon would, and rid of what that refuses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::super::problem::{Place, Severity};
+use super::super::problem::{Place, Severity, any_error};
 use super::super::single;
 use super::error::ImportError;
 use super::toml;
 
-/// A pattern or line, and where it was written.
+/// A pattern or line, and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) text: String,
-    pub(super) place: Place,
+    pub(super) origin: Origin,
+}
+
+/// Where a line is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// fail2ban's configuration.
+    At(Place),
+    /// Somewhere else, in words.
+    Said(&'static str),
+}
+
+impl Origin {
+    pub(super) fn place(&self) -> Option<&Place> {
+        match self {
+            Origin::At(place) => Some(place),
+            Origin::Said(_) => None,
+        }
+    }
 }
 
 /// What becomes a file `filter.d/NAME.toml`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Draft {
     pub(super) name: String,
     /// fail2ban's directory: places are told relative to it.
-    pub(super) root: std::path::PathBuf,
+    pub(super) root: PathBuf,
+    /// The filter's own file there.
+    pub(super) place: Place,
     /// The file's first lines, as comments.
     pub(super) head: Vec<String>,
     pub(super) description: String,
@@ -97,7 +117,7 @@ impl Draft {
                 if part == Part::Ignoreregex {
                     let reason =
                         format!("an ignoreregex cannot be used, and without it too much would count: {reason}");
-                    return Err(ImportError::at(&line.place, reason));
+                    return Err(ImportError::at(line.origin.place().unwrap_or(&self.place), reason));
                 }
                 found.push(Refused { part, line, reason });
             }
@@ -110,8 +130,23 @@ impl Draft {
     }
 
     fn nothing(&self, reason: String) -> ImportError {
-        let place = self.failregex.first().or(self.prefregex.as_ref()).map(|line| Place::whole(&line.place.file));
-        ImportError::Nothing { place: place.unwrap_or_else(|| Place::whole(&self.root)), reason }
+        ImportError::Nothing { place: self.place.clone(), reason }
+    }
+
+    /// Writes a unit that may be the daemon's where nothing attested is known, and says why no jail can run on it.
+    pub(super) fn guess(&mut self, name: &str) -> String {
+        let text = format!("_SYSTEMD_UNIT={name}.service");
+        self.journalmatch.push(Line { text, origin: Origin::Said("a guess: write the unit of the daemon") });
+        format!(
+            "nothing says whose entries count: write the daemon's unit into journalmatch of filter.d/{}.toml",
+            self.name
+        )
+    }
+
+    /// Is it the same filter under whatever name?
+    pub(super) fn says_the_same(&self, other: &Draft) -> bool {
+        let unnamed = |draft: &Draft| Draft { name: String::new(), ..draft.clone() };
+        unnamed(self) == unnamed(other)
     }
 
     /// The file.
@@ -136,7 +171,7 @@ impl Draft {
             page.line("session = \"_PID\"", None);
         }
         if let Some(line) = &self.prefregex {
-            page.place("", &line.place);
+            page.origin("", &line.origin);
             page.line(&format!("prefregex = {}", toml::quoted(&line.text)), Some((Part::Prefregex, 0)));
         }
         page.list(Part::Failregex, &self.failregex);
@@ -145,6 +180,12 @@ impl Draft {
         }
         (page.text, page.lines)
     }
+}
+
+/// Does a line of a journalmatch pin what the journal attests?
+pub(super) fn is_attested(line: &str) -> bool {
+    let text = format!("journalmatch = [{}]\nfailregex = ['^<ADDR>$']\n", toml::quoted(line));
+    !any_error(&single::load_filter_text(Path::new("filter.d/x.toml"), text).problems)
 }
 
 struct Page<'a> {
@@ -164,17 +205,20 @@ impl Page<'_> {
         self.line(&format!("{indent}# {}", toml::comment(text)), None);
     }
 
-    fn place(&mut self, indent: &str, place: &Place) {
-        self.comment(indent, &toml::place(self.root, place));
+    fn origin(&mut self, indent: &str, origin: &Origin) {
+        match origin {
+            Origin::At(place) => self.comment(indent, &toml::place(self.root, place)),
+            Origin::Said(text) => self.comment(indent, text),
+        }
     }
 
     fn list(&mut self, part: Part, lines: &[Line]) {
         self.line(&format!("{} = [", part.key()), None);
-        let mut former: Option<&Place> = None;
+        let mut former: Option<&Origin> = None;
         for (at, line) in lines.iter().enumerate() {
-            if former != Some(&line.place) {
-                self.place("    ", &line.place);
-                former = Some(&line.place);
+            if former != Some(&line.origin) {
+                self.origin("    ", &line.origin);
+                former = Some(&line.origin);
             }
             self.line(&format!("    {},", toml::quoted(&line.text)), Some((part, at)));
         }

@@ -48,8 +48,39 @@ pub(super) fn bare(pattern: &str) -> Bare {
         }
         out.push_str(part);
     }
-    bare.text = out;
+    bare.text = plain(&out);
     bare
+}
+
+/// Tags that patterns of fail2ban's have, and of ours.
+const TAGS: [&str; 8] = ["HOST", "ADDR", "IP4", "IP6", "SUBNET", "CIDR", "DNS", "SKIPLINES"];
+
+/// What looks like a tag and is none stands for itself.
+fn plain(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while let Some(at) = rest.find('<') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
+        let name =
+            from[1..].split_once('>').map(|(name, _)| name).filter(|name| !name.is_empty() && name.chars().all(word));
+        let known = name.is_none_or(|name| {
+            let named = name.trim_matches('/');
+            TAGS.contains(&name)
+                || named.strip_prefix("F-").is_some_and(|tag| !tag.is_empty() && tag == tag.to_uppercase())
+        });
+        // A group's name, and what is escaped already.
+        let group = out.ends_with("(?P") || out.ends_with("(?");
+        let escaped = out.len() - out.trim_end_matches('\\').len();
+        if !known && !group && escaped % 2 == 0 {
+            out.push('\\');
+        }
+        out.push('<');
+        rest = &from[1..];
+    }
+    out.push_str(rest);
+    out
 }
 
 impl Bare {
@@ -108,6 +139,18 @@ mod tests {
         ] {
             let given = given.replace('@', &MARK.to_string());
             assert_eq!(bare(&given), Bare { text: text.into(), session }, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_tag_stands_for_itself() {
+        for (given, expected) in [
+            ("<HOST> <NOSRV> <F-USER>a</F-USER>", r"<HOST> \<NOSRV> <F-USER>a</F-USER>"),
+            (r"\<NOSRV> (?P<name>x)<F-ID/>", r"\<NOSRV> (?P<name>x)<F-ID/>"),
+            (r"\\<b></b><F-ip4/>", r"\\\<b>\</b>\<F-ip4/>"),
+            ("a<b <[^>]+> <", "a<b <[^>]+> <"),
+        ] {
+            assert_eq!(bare(given).text, expected);
         }
     }
 

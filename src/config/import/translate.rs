@@ -1,11 +1,25 @@
 //! From a filter of fail2ban's to a draft of ours.
 
+use super::super::problem::Place;
 use super::definition::{Definition, shown};
-use super::draft::{Draft, Line, Part};
+use super::draft::{Draft, Line, Origin, Part};
 use super::error::ImportError;
 use super::sections::{Overrides, Value};
 use super::tree::Tree;
 use super::{prefix, toml, words};
+
+/// What was left out or changed, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) place: Option<Place>,
+    pub(super) text: String,
+}
+
+impl Note {
+    fn at(place: &Place, text: impl Into<String>) -> Note {
+        Note { place: Some(place.clone()), text: text.into() }
+    }
+}
 
 /// Translates filters.
 pub(super) struct Translator<'a> {
@@ -24,13 +38,13 @@ impl Translator<'_> {
         name: &str,
         parameters: &[(String, Value)],
         jail: &Overrides,
-    ) -> Result<(Draft, Vec<String>), ImportError> {
+    ) -> Result<(Draft, Vec<Note>), ImportError> {
         let mut parameters = parameters.to_vec();
-        let first = Definition::read(self.tree, name, &parameters, jail)?;
+        let first = Definition::read(self.tree, "filter.d", name, &parameters, jail)?;
         if !parameters.iter().any(|(known, _)| known == "logtype") {
             parameters.push(("logtype".into(), Value { text: "journal".into(), place: first.place.clone() }));
         }
-        let definition = Definition::read(self.tree, name, &parameters, jail)?;
+        let definition = Definition::read(self.tree, "filter.d", name, &parameters, jail)?;
         let root = self.tree.root().to_path_buf();
         let mut notes = Vec::new();
         // An option of the jail goes before the filter's, and nothing in it is a parameter of the filter's.
@@ -44,7 +58,7 @@ impl Translator<'_> {
             let lines = value.text.lines().map(str::trim).filter(|line| !line.is_empty());
             let bare = lines.map(prefix::bare).map(|bare| {
                 session |= bare.session;
-                Line { text: bare.text, place: value.place.clone() }
+                Line { text: bare.text, origin: Origin::At(value.place.clone()) }
             });
             Ok(bare.collect())
         };
@@ -62,6 +76,7 @@ impl Translator<'_> {
         let file = toml::place(&root, &definition.place);
         let mut draft = Draft {
             name: name.into(),
+            place: definition.place.clone(),
             head: vec![format!(
                 "Brought over from fail2ban by banishctl import: {file}{said}, beside each list its place."
             )],
@@ -81,40 +96,37 @@ impl Translator<'_> {
             ("datepattern", "entries have their times"),
         ] {
             let said = given(option)?.filter(|value| !is_plain(option, &value.text));
-            notes.extend(
-                said.map(|value| format!("{}: {option} is for files: {why}", toml::place(&draft.root, &value.place))),
-            );
+            notes.extend(said.map(|value| Note::at(&value.place, format!("{option} is for files: {why}"))));
         }
         if let Some(value) = given("usedns")?.filter(|value| value.text.trim() != "no") {
-            let place = toml::place(&draft.root, &value.place);
-            notes.push(format!(
-                "{place}: usedns: names are never looked up, for whoever owns a name says what it means"
-            ));
+            let text = "usedns: names are never looked up, for whoever owns a name says what it means";
+            notes.push(Note::at(&value.place, text));
         }
         self.finish(&mut draft, &mut notes)?;
         Ok((draft, notes))
     }
 
     /// Takes out what cannot be used, and puts the shipped journalmatch where it is missed.
-    fn finish(&self, draft: &mut Draft, notes: &mut Vec<String>) -> Result<(), ImportError> {
+    fn finish(&self, draft: &mut Draft, notes: &mut Vec<Note>) -> Result<(), ImportError> {
         let refused = draft.prune()?;
         let mut unpinned = draft.journalmatch.is_empty();
         for refused in refused {
             unpinned |= refused.part == Part::Journalmatch;
-            let place = toml::place(&draft.root, &refused.line.place);
             let text = toml::excerpt(&refused.line.text);
-            notes.push(format!("{place}: {} {text} is left out: {}", refused.part.key(), refused.reason));
+            let text = format!("{} {text} is left out: {}", refused.part.key(), refused.reason);
+            notes.push(Note { place: refused.line.origin.place().cloned(), text });
         }
         if unpinned && !self.shipped.is_empty() {
-            let place = super::Place::whole(std::path::Path::new(super::SHIPPED_PLACE));
             let missing =
                 self.shipped.iter().filter(|line| !draft.journalmatch.iter().any(|known| known.text == **line));
-            let lines: Vec<Line> = missing.map(|line| Line { text: line.clone(), place: place.clone() }).collect();
+            let lines: Vec<Line> =
+                missing.map(|line| Line { text: line.clone(), origin: Origin::Said("the shipped filter's") }).collect();
             draft.journalmatch.extend(lines);
             draft.prune()?;
         }
         if draft.journalmatch.is_empty() {
-            notes.push("no journalmatch pins what the journal attests: name the daemon's unit, journalmatch = [\"_SYSTEMD_UNIT=….service\"]".into());
+            let text = "no journalmatch of it pins what the journal attests, such as _SYSTEMD_UNIT=….service";
+            notes.push(Note { place: None, text: text.into() });
         }
         Ok(())
     }
@@ -130,24 +142,24 @@ fn is_plain(option: &str, text: &str) -> bool {
 }
 
 /// The alternatives of a journalmatch: several lines, and in each of them what stands between `+`.
-fn branches(value: &Value, notes: &mut Vec<String>) -> Vec<Line> {
+pub(super) fn branches(value: &Value, notes: &mut Vec<Note>) -> Vec<Line> {
     let mut found: Vec<Line> = Vec::new();
     for line in value.text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words = match words::shell(line) {
             Ok(words) => words,
             Err(reason) => {
-                notes.push(format!("journalmatch: a line is left out: {reason}"));
+                notes.push(Note::at(&value.place, format!("journalmatch: a line is left out: {reason}")));
                 continue;
             }
         };
         for branch in words.split(|word| word == "+").filter(|branch| !branch.is_empty()) {
             if branch.iter().any(|word| word.contains(char::is_whitespace)) {
-                notes.push("journalmatch: a value with a space in it cannot be written here".into());
+                notes.push(Note::at(&value.place, "journalmatch: a value with a space in it cannot be written here"));
                 continue;
             }
             let text = branch.join(" ");
             if !found.iter().any(|known| known.text == text) {
-                found.push(Line { text, place: value.place.clone() });
+                found.push(Line { text, origin: Origin::At(value.place.clone()) });
             }
         }
     }

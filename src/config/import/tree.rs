@@ -44,17 +44,26 @@ impl Tree {
     /// # Errors
     /// A file that cannot be read, is no configuration, or includes what it must not.
     pub(super) fn sections(&mut self, name: &str) -> Result<Option<Sections>, ImportError> {
-        let files = self.files_of(name)?;
-        if files.is_empty() {
+        let order = self.closure(name)?;
+        if order.is_empty() {
             return Ok(None);
         }
-        let mut order = Vec::new();
-        self.expand(files, &mut Vec::new(), &mut order)?;
         let mut sections = Sections::default();
         for (file, ini) in &order {
             sections.merge(file, ini);
         }
         Ok(Some(sections))
+    }
+
+    /// The files that are called `name` with all that they include, in the order in which they override each other.
+    ///
+    /// # Errors
+    /// As [`Tree::sections`].
+    pub(super) fn closure(&mut self, name: &str) -> Result<Vec<(PathBuf, Rc<Ini>)>, ImportError> {
+        let files = self.files_of(name)?;
+        let mut order = Vec::new();
+        self.expand(files, &mut Vec::new(), &mut order)?;
+        Ok(order)
     }
 
     /// The files that are called `name`, without those that they include.
@@ -72,16 +81,6 @@ impl Tree {
             files.extend(listed(Path::new(&folder), ending));
         }
         Ok(files)
-    }
-
-    /// The names of the files in `folder` that end in `.conf` or `.local`, without the ending.
-    pub(super) fn names_in(&self, folder: &str) -> Vec<String> {
-        let folder = self.root.join(folder);
-        let files = ["conf", "local"].into_iter().flat_map(|ending| listed(&folder, ending));
-        let mut names: Vec<String> = files.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned())).collect();
-        names.sort();
-        names.dedup();
-        names
     }
 
     /// Puts `files`, each followed by its `.local`, and what they include, into `order`.
