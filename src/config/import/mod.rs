@@ -15,6 +15,7 @@ mod report;
 mod sections;
 mod settings;
 mod span;
+mod spelled;
 mod stock;
 mod toml;
 mod translate;

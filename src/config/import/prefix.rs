@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::ini::{DEFAULT, Options};
+use super::spelled;
 
 /// Stands for the prefix while options are expanded; no file of a configuration may have it.
 pub(super) const MARK: char = '\u{f2b0}';
@@ -29,11 +30,27 @@ pub(super) struct Bare {
     pub(super) text: String,
     /// Did the prefix, and in it the process's number, say what belongs together?
     pub(super) session: bool,
+    /// Was the prefix spelled by hand?
+    pub(super) spelled: bool,
+}
+
+/// What the prefix has behind the daemon: a stamp of the kernel's, or what Solaris puts there. A message may have them.
+const STAMPS: &str = r"\s*(?:kernel:\s?\[ *\d+\.\d+\]:?\s+)?(?:\[ID \d+ \S+\]\s+)?";
+
+/// Takes the prefix out of an expanded prefregex; as this is one pattern for all, messages may have stamps.
+pub(super) fn bare_prefregex(pattern: &str) -> Bare {
+    without(pattern, STAMPS)
 }
 
 /// Takes the prefix out of an expanded pattern.
 pub(super) fn bare(pattern: &str) -> Bare {
-    let mut bare = Bare { text: pattern.into(), session: false };
+    without(pattern, r"\s*")
+}
+
+fn without(pattern: &str, instead: &str) -> Bare {
+    let by_hand = spelled::bare(pattern);
+    let spelled = by_hand.is_some();
+    let mut bare = Bare { text: by_hand.unwrap_or_else(|| pattern.into()), session: false, spelled };
     for (open, close) in [("<F-MLFID>", "</F-MLFID>"), ("(?P<mlfid>", ")")] {
         bare.key(open, close);
     }
@@ -43,8 +60,8 @@ pub(super) fn bare(pattern: &str) -> Bare {
     out.push_str(parts.next().unwrap_or_default());
     for part in parts {
         // The prefix took the blanks behind it; a message may begin with some all the same.
-        if !part.starts_with(r"\s") && !out.ends_with(r"\s*") {
-            out.push_str(r"\s*");
+        if instead == STAMPS || !part.starts_with(r"\s") && !out.ends_with(r"\s*") {
+            out.push_str(instead);
         }
         out.push_str(part);
     }
@@ -138,8 +155,15 @@ mod tests {
             ("^no <F-MLFID>prefix</F-MLFID>", "^no <F-MLFID>prefix</F-MLFID>", false),
         ] {
             let given = given.replace('@', &MARK.to_string());
-            assert_eq!(bare(&given), Bare { text: text.into(), session }, "{given}");
+            assert_eq!(bare(&given), Bare { text: text.into(), session, spelled: false }, "{given}");
         }
+    }
+
+    #[test]
+    fn a_prefregex_lets_stamps_stand_in_front() {
+        let bare = bare_prefregex(&format!("^<F-MLFID>{MARK}</F-MLFID><F-CONTENT>.+</F-CONTENT>$"));
+        assert_eq!(bare.text, format!("^{STAMPS}<F-CONTENT>.+</F-CONTENT>$"));
+        assert!(bare.session);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::draft::{Draft, Line, Origin, Part};
 use super::error::ImportError;
 use super::sections::{Overrides, Value};
 use super::tree::Tree;
-use super::{prefix, toml, words};
+use super::{prefix, spelled, toml, words};
 
 /// What was left out or changed, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,18 +52,23 @@ impl Translator<'_> {
             Some(value) => Ok(Some(value.clone())),
             None => definition.get(option),
         };
-        let mut session = false;
+        let (mut session, mut by_hand) = (false, false);
         let mut patterns = |option: &str| -> Result<Vec<Line>, ImportError> {
             let Some(value) = given(option)? else { return Ok(Vec::new()) };
             let lines = value.text.lines().map(str::trim).filter(|line| !line.is_empty());
-            let bare = lines.map(prefix::bare).map(|bare| {
+            let bare = if option == "prefregex" { prefix::bare_prefregex } else { prefix::bare };
+            let bare = lines.map(bare).map(|bare| {
                 session |= bare.session;
+                by_hand |= bare.spelled && option == "prefregex";
                 Line { text: bare.text, origin: Origin::At(value.place.clone()) }
             });
             Ok(bare.collect())
         };
-        let (prefregex, failregex, ignoreregex) =
+        let (prefregex, mut failregex, ignoreregex) =
             (patterns("prefregex")?, patterns("failregex")?, patterns("ignoreregex")?);
+        if by_hand {
+            failregex.iter_mut().for_each(|line| line.text = spelled::behind(&line.text));
+        }
         if failregex.is_empty() {
             return Err(ImportError::Nothing { place: definition.place, reason: "it has no failregex".into() });
         }
