@@ -17,6 +17,7 @@ mod reload;
 pub mod report;
 mod requests;
 mod restore;
+mod retries;
 mod saving;
 mod snapshot;
 mod sources;
@@ -43,9 +44,9 @@ use crate::journal::{self, JournalError};
 use crate::ledger::{self, Key, LedgerError, Moment, OpenError, Restored, Store, Transaction};
 
 use dryrun::Printer;
-use effects::{Rebuilds, Retry};
 use options::Options;
 use report::{Log, Record};
+use retries::{Rebuilds, Retry};
 use sources::Readings;
 
 pub use restore::restore;
