@@ -31,6 +31,7 @@ use banish::engine::entry::EntryRef;
 use banish::engine::jail::{Action, Rules, Sighting};
 use banish::engine::time::{Length, Stamp};
 use banish::engine::warden::{Decision, Warden};
+use directories::Directories;
 use journal::Record;
 use space::in_space;
 
