@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use banish::config::{FILE_LIMIT, Layout, Loaded, Replies, Severity, Traffic, load};
+use banish::config::{FILE_LIMIT, Layout, Loaded, Replies, Severity, Traffic, load, load_to_run};
 use banish::engine::jail::Action;
 use banish::engine::jail::scope::Scope;
 use banish::engine::time::Length;
@@ -185,6 +185,52 @@ fn a_slip_of_the_pen_locks_nobody_out_and_enables_nothing() {
 }
 
 #[test]
+fn a_mode_may_replace_what_stands_outside() {
+    let modes = b"ignoreregex = ['^i$']\n[mode.more]\nfailregex = ['^more <ADDR>$']\n[mode.only]\nreplaces = true\n\
+                  includes = ['more']\n[mode.all]\nreplaces = true\nfailregex = ['^all <ADDR>$']\nignoreregex = []\n";
+    let jails = b"[jail.f]\n[jail.more]\nfilter='f'\nmode='more'\n[jail.only]\nfilter='f'\nmode='only'\n\
+                  [jail.all]\nfilter='f'\nmode='all'\nusedns = 'no'\n";
+    let directory = directory(&[("filter.d/f.toml", &[FILTER, modes].concat()), ("banish.toml", jails)]);
+    let loaded = load(&Layout::Directory(directory.path().to_owned()));
+    assert_eq!(loaded.problems, []);
+    let lists = |name: &str| {
+        let jail = loaded.settings.jails.iter().find(|jail| jail.name.as_str() == name).unwrap();
+        assert_eq!(jail.definition.journalmatch.len(), 1);
+        (jail.definition.failregex.join(" "), jail.definition.ignoreregex.len())
+    };
+    assert_eq!(lists("f"), ("^failed from <ADDR>$".into(), 1));
+    assert_eq!(lists("more"), ("^more <ADDR>$ ^failed from <ADDR>$".into(), 1));
+    assert_eq!(lists("only"), ("^more <ADDR>$".into(), 1));
+    assert_eq!(lists("all"), ("^all <ADDR>$".into(), 0));
+}
+
+#[test]
+fn a_start_compiles_what_enabled_jails_use() {
+    let broken = b"journalmatch = ['_SYSTEMD_UNIT=x.service']\nfailregex = ['(']\nunknown = 1\n";
+    let jails = b"[jail.f]\nenabled = true\n[jail.off]\nfilter = 'broken'\n[jail.too]\nfilter='f'\n";
+    let files: [(&str, &[u8]); 4] = [
+        ("filter.d/f.toml", FILTER),
+        ("filter.d/broken.toml", broken),
+        ("filter.d/torn.toml", b"["),
+        ("banish.toml", jails),
+    ];
+    let directory = directory(&files);
+    let layout = Layout::Directory(directory.path().to_owned());
+    let loaded = load_to_run(&layout);
+    assert_eq!(loaded.problems, []);
+    let compiled: Vec<_> =
+        loaded.settings.jails.iter().map(|jail| (jail.name.as_str(), jail.filter.is_some())).collect();
+    assert_eq!(compiled, [("f", true), ("off", false), ("too", false)]);
+    assert_eq!(loaded.settings.jails[1].journalmatch, ["_SYSTEMD_UNIT=x.service"]);
+    let problems = problems_in(directory.path());
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    fs::write(directory.path().join("banish.toml"), b"[jail.f]\nenabled = true\n[jail.broken]\nenabled = true\n")
+        .unwrap();
+    let loaded = load_to_run(&layout);
+    assert_eq!((loaded.problems.len(), loaded.left_out), (2, vec!["broken".to_owned()]));
+}
+
+#[test]
 fn jails_share_a_filter_of_the_same_mode() {
     let jails = b"[jail.a]\nfilter='f'\n[jail.b]\nfilter='f'\n[jail.c]\nfilter='f'\nmode='m'\n[jail.f]\n";
     let filter = [FILTER, b"[mode.m]\nignoreregex = ['^x$']\n"].concat();
@@ -192,7 +238,8 @@ fn jails_share_a_filter_of_the_same_mode() {
     let loaded = load(&Layout::Directory(directory.path().to_owned()));
     assert_eq!(loaded.problems, []);
     let [a, b, c, f] = loaded.settings.jails.as_slice() else { panic!("{:?}", loaded.settings.jails) };
-    assert!(std::sync::Arc::ptr_eq(&a.filter, &b.filter) && std::sync::Arc::ptr_eq(&a.filter, &f.filter));
+    let same = |other: &Option<_>| std::sync::Arc::ptr_eq(a.filter.as_ref().unwrap(), other.as_ref().unwrap());
+    assert!(same(&b.filter) && same(&f.filter));
     assert_eq!(a.definition, b.definition);
     assert_ne!(a.definition, c.definition);
 }

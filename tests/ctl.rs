@@ -5,6 +5,9 @@
 
 #[path = "ctl/bus.rs"]
 mod bus;
+#[path = "support/journal.rs"]
+#[allow(dead_code, reason = "shared with the journal's own tests")]
+mod journal;
 #[path = "ctl/offline.rs"]
 mod offline;
 #[path = "bus/private.rs"]

@@ -1,175 +1,214 @@
 //! What the shipped filters make of entries: their tables in `tests/filters`, and what must hold of every one of them.
+//!
+//! A table has `fields`, what every entry of the daemon has; `[[case]]`, lines of one process with their verdicts; and
+//! `[[hostile]]`, lines in which a stranger writes what stands for `{}`.
 
 #![allow(clippy::disallowed_methods, reason = "tests are an edge")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/filter.rs"]
+mod filter;
+#[path = "support/lies.rs"]
+mod lies;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use banish::engine::entry::{Field, Page, Wanted};
-use banish::engine::filter::{Definition, Fault, FieldRule, Filter, Hit, Outcome, Sieve, Trial, Trust};
+use banish::engine::filter::{Outcome, Trial, Trust};
 use banish::engine::time::Stamp;
+use filter::{Asked, Fields, filter, modes, page, root, shipped, table};
 use toml::{Table, Value};
 
-fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
+/// Whose failure a hostile line is, in the place of `{A}`.
+const REAL: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 
-fn shipped() -> Vec<String> {
-    let files = fs::read_dir(root("etc/filter.d")).unwrap().map(|file| file.unwrap().path());
-    let mut names: Vec<String> = files
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-fn table(path: &str) -> Table {
-    let text = fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-    text.parse().unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// A filter file as its definition in one mode; only the keys that a definition has.
-fn definition(name: &str, mode: &str) -> Definition {
-    let file = table(&format!("etc/filter.d/{name}.toml"));
-    let extra =
-        file.get("mode").and_then(|modes| modes.get(mode)).and_then(Value::as_table).cloned().unwrap_or_default();
-    let list = |table: &Table, key: &str| -> Vec<String> {
-        let values = table.get(key).map(|value| value.as_array().unwrap().clone()).unwrap_or_default();
-        values.iter().map(|value| value.as_str().unwrap().to_owned()).collect()
-    };
-    let both = |key: &str| [list(&file, key), list(&extra, key)].concat();
-    let text = |key: &str| file.get(key).map(|value| value.as_str().unwrap().to_owned());
-    let field = |key: &str| text(key).map(|name| name.parse::<Field>().unwrap());
-    let rules = file.get("field").map(|rules| rules.as_array().unwrap().clone()).unwrap_or_default();
-    Definition {
-        name: name.to_owned(),
-        journalmatch: both("journalmatch"),
-        trust: if text("trust").as_deref() == Some("claimed") { Trust::Claimed } else { Trust::Attested },
-        session: field("session"),
-        prefregex: text("prefregex"),
-        failregex: both("failregex"),
-        ignoreregex: both("ignoreregex"),
-        address: field("address"),
-        fields: rules
-            .iter()
-            .map(|rule| FieldRule {
-                field: rule["name"].as_str().unwrap().parse().unwrap(),
-                failregex: list(rule.as_table().unwrap(), "failregex"),
-            })
-            .collect(),
-    }
-}
-
-fn modes(name: &str) -> Vec<String> {
-    let file = table(&format!("etc/filter.d/{name}.toml"));
-    let modes = file.get("mode").and_then(Value::as_table).cloned().unwrap_or_default();
-    ["normal".to_owned()].into_iter().chain(modes.keys().cloned()).collect()
-}
-
-fn filter(name: &str, mode: &str) -> Arc<Filter> {
-    let compiled = Filter::compile(&definition(name, mode));
-    Arc::new(compiled.unwrap_or_else(|faults| {
-        let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
-        panic!("{name}, mode {mode}:\n{}", faults.join("\n"))
-    }))
-}
-
-/// The two ways to ask a filter, which must agree.
-struct Asked {
-    sieve: Sieve,
-    trial: Trial,
-    stamp: u64,
-}
-
-impl Asked {
-    fn new(name: &str, mode: &str) -> Asked {
-        let filter = filter(name, mode);
-        let sieve = Sieve::new(vec![(name.parse().unwrap(), Arc::clone(&filter))]);
-        Asked { sieve, trial: Trial::new(filter), stamp: 1_700_000_000_000_000 }
-    }
-
-    /// `-`, `=` or an address.
-    fn verdict(&mut self, boot: u128, fields: &[(String, Vec<u8>)]) -> String {
-        self.stamp += 1_000_000;
-        let stamp = Stamp::from_usec(self.stamp);
-        let page = |wanted: &Wanted| {
-            let mut page = Page::default();
-            page.begin(stamp, boot);
-            for (name, value) in fields {
-                page.offer(wanted, &[name.as_bytes(), b"=", value].concat());
-            }
-            page
-        };
-        let mut hits: Vec<Hit> = Vec::new();
-        let seen = page(self.sieve.wanted());
-        self.sieve.examine(seen.entry(), &mut hits);
-        let tried = page(self.trial.wanted());
-        let verdict = self.trial.examine(tried.entry());
-        let told = match verdict.outcome {
-            Outcome::Failure(address) => address.to_string(),
-            Outcome::Counted => "=".into(),
-            _ => "-".into(),
-        };
-        let address = hits.first().map(|hit| hit.address.to_string());
-        let expected = verdict.outcome;
-        assert_eq!(hits.len(), usize::from(matches!(expected, Outcome::Failure(_))), "{expected:?} {fields:?}");
-        assert!(address.is_none_or(|address| address == told), "{fields:?}");
-        told
-    }
+/// Some filters alone, while one works on them.
+fn names() -> Vec<String> {
+    let only = std::env::var("BANISH_FILTERS").ok();
+    let asked = |name: &String| only.as_ref().is_none_or(|only| only.split(',').any(|asked| asked == name));
+    shipped().into_iter().filter(asked).collect()
 }
 
 #[test]
-fn every_shipped_filter_is_anchored_attested_and_has_a_table() {
-    let names = shipped();
-    assert!(names.contains(&"sshd".to_owned()));
-    for name in names {
+fn every_shipped_filter_is_anchored_attested_and_has_a_table_and_a_jail() {
+    for name in names() {
         for mode in modes(&name) {
             let filter = filter(&name, &mode);
             assert_eq!(filter.unanchored(), [], "{name}, mode {mode}");
             assert_eq!(filter.trust(), Trust::Attested, "{name}");
         }
-        let cases = table(&format!("tests/filters/{name}.toml"));
-        assert!(!cases["case"].as_array().unwrap().is_empty(), "{name}");
+        let table = table(&format!("tests/filters/{name}.toml"));
+        assert!(!cases(&table).is_empty(), "{name} has no case");
+        assert!(table.contains_key("hostile"), "{name} has no hostile line");
+        let jail = filter::table(&format!("etc/jail.d/{name}.toml"));
+        let jail = &jail["jail"][&name];
+        assert_eq!(jail["enabled"].as_bool(), Some(name == "sshd"), "{name}");
+        assert_eq!(jail["filter"].as_str(), Some(name.as_str()));
     }
+}
+
+#[test]
+fn the_list_of_filters_is_true() {
+    let row = |name: &String| {
+        let file = table(&format!("etc/filter.d/{name}.toml"));
+        let jail = table(&format!("etc/jail.d/{name}.toml"));
+        let ports = jail["jail"][name].get("port").map_or("all".to_owned(), |ports| {
+            let ports = ports.as_array().unwrap().iter();
+            ports
+                .map(|port| port.as_str().map_or_else(|| port.to_string(), str::to_owned))
+                .collect::<Vec<_>>()
+                .join(", ")
+        });
+        let description = file["description"].as_str().unwrap().replace('|', "\\|");
+        format!("| `{name}` | {description} | {} | {ports} |\n", modes(name)[1..].join(", "))
+    };
+    let rows: String = shipped().iter().map(row).collect();
+    let written = fs::read_to_string(root("docs/filters.md")).unwrap();
+    let (_, list) = written.split_once("|---|---|---|---|\n").unwrap();
+    assert!(list == rows, "docs/filters.md should end with:\n{rows}");
+}
+
+fn cases(table: &Table) -> Vec<&Table> {
+    table
+        .get("case")
+        .into_iter()
+        .flat_map(|cases| cases.as_array().unwrap())
+        .map(|case| case.as_table().unwrap())
+        .collect()
+}
+
+/// The fields of every entry of a table, with a case's own. An empty value takes a usual field away.
+fn fields_of(table: &Table, own: Option<&Table>) -> BTreeMap<String, String> {
+    let usual = table.get("fields").and_then(Value::as_table);
+    let all =
+        usual.into_iter().flatten().chain(own.and_then(|own| own.get("fields")?.as_table()).into_iter().flatten());
+    let mut fields: BTreeMap<String, String> =
+        all.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
+    fields.retain(|_, value| !value.is_empty());
+    fields
+}
+
+/// What a line of a case is in a mode: the verdict after the text; after that one a third for the mode `aggressive`, or
+/// a table of modes.
+fn expected<'t>(line: &'t [Value], mode: &str) -> &'t str {
+    let other = line.get(2).and_then(|third| match third {
+        Value::String(verdict) => (mode == "aggressive").then_some(verdict.as_str()),
+        Value::Table(by_mode) => by_mode.get(mode).and_then(Value::as_str),
+        other => panic!("{other} is no verdict"),
+    });
+    other.unwrap_or_else(|| line[1].as_str().unwrap())
 }
 
 #[test]
 fn the_lines_of_every_table_get_their_verdicts() {
     let mut wrong = Vec::new();
-    for name in shipped() {
-        let cases = table(&format!("tests/filters/{name}.toml"));
-        let usual = cases["fields"].as_table().unwrap();
-        for mode in ["normal", "aggressive"] {
-            let mut asked = Asked::new(&name, mode);
-            for (at, case) in cases["case"].as_array().unwrap().iter().enumerate() {
-                let case = case.as_table().unwrap();
+    for name in names() {
+        let table = table(&format!("tests/filters/{name}.toml"));
+        for mode in modes(&name) {
+            let mut asked = Asked::new(&name, &mode);
+            for (at, case) in cases(&table).into_iter().enumerate() {
                 let title = case["name"].as_str().unwrap();
-                let mut fields: BTreeMap<&str, String> = BTreeMap::from([("_PID", (1000 + at).to_string())]);
-                let own = case.get("fields").and_then(Value::as_table);
-                for (name, value) in usual.iter().chain(own.into_iter().flatten()) {
-                    fields.insert(name, value.as_str().unwrap().to_owned());
-                }
-                // An empty value takes a usual field away.
-                fields.retain(|_, value| !value.is_empty());
+                let mut fields = fields_of(&table, Some(case));
+                fields.entry("_PID".into()).or_insert((1000 + at).to_string());
                 for line in case["lines"].as_array().unwrap() {
-                    let line: Vec<&str> = line.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
-                    let expected = if mode == "aggressive" { line[line.len() - 1] } else { line[1] };
-                    let mut entry: Vec<(String, Vec<u8>)> =
-                        fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes())).collect();
-                    entry.push(("MESSAGE".into(), line[0].as_bytes().to_vec()));
+                    let line = line.as_array().unwrap();
+                    let text = line[0].as_str().unwrap();
+                    let mut entry: Fields =
+                        fields.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+                    entry.push(("MESSAGE".into(), text.as_bytes().to_vec()));
                     let told = asked.verdict(1, &entry);
+                    let expected = expected(line, &mode);
                     if told != expected {
-                        wrong.push(format!("{name}, {mode}, {title}: {:?} is {told}, not {expected}", line[0]));
+                        wrong.push(format!("{name}, {mode}, {title}: {text:?} is {told}, not {expected}"));
                     }
                 }
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A line in which a stranger writes.
+struct Hostile<'t> {
+    line: &'t str,
+    fields: BTreeMap<String, String>,
+    /// The failure is found whatever he writes.
+    always: bool,
+    /// Characters that the daemon never lets through.
+    never: &'t str,
+}
+
+impl<'t> Hostile<'t> {
+    fn all(table: &'t Table) -> Vec<Hostile<'t>> {
+        let list = table.get("hostile").into_iter().flat_map(|list| list.as_array().unwrap());
+        list.map(|hostile| {
+            let hostile = hostile.as_table().unwrap();
+            Hostile {
+                line: hostile.get("line").map_or("", |line| line.as_str().unwrap()),
+                fields: fields_of(table, Some(hostile)),
+                always: hostile.get("always").is_some_and(|always| always.as_bool().unwrap()),
+                never: hostile.get("never").map_or("", |never| never.as_str().unwrap()),
+            }
+        })
+        .collect()
+    }
+
+    fn entry(&self, lie: &str, real: &str, cut: usize) -> Fields {
+        let told = |text: &str| text.replace("{A}", real).replace("{}", lie).into_bytes();
+        let mut entry: Fields = self.fields.iter().map(|(name, value)| (name.clone(), told(value))).collect();
+        let mut message = told(self.line);
+        message.truncate(cut);
+        entry.push(("MESSAGE".into(), message));
+        entry
+    }
+}
+
+#[test]
+fn whatever_strangers_write_nobody_else_is_the_subject() {
+    let mut wrong = Vec::new();
+    for name in names() {
+        let table = table(&format!("tests/filters/{name}.toml"));
+        let lines: Vec<&str> = cases(&table)
+            .into_iter()
+            .flat_map(|case| case["lines"].as_array().unwrap())
+            .map(|line| line[0].as_str().unwrap())
+            .collect();
+        let lies = lies::about(&lines);
+        // Where the daemon or its syslog(3) cuts its lines, in bytes.
+        let cut = table.get("cut").map(|cut| usize::try_from(cut.as_integer().unwrap()).unwrap());
+        for mode in modes(&name) {
+            let mut trial = Trial::new(filter(&name, &mode));
+            let mut number = 0;
+            for hostile in Hostile::all(&table) {
+                let never = |lie: &str| lie.contains(|c| hostile.never.contains(c));
+                let mut judge = |lie: &str, real: &str, cut: usize, always: bool| {
+                    number += 1;
+                    let mut entry = hostile.entry(lie, real, cut);
+                    entry.push(("_PID".into(), number.to_string().into_bytes()));
+                    let page = page(trial.wanted(), Stamp::from_usec(number), 1, &entry);
+                    let outcome = trial.examine_anywhere(page.entry()).outcome;
+                    let right = match outcome {
+                        Outcome::Failure(address) => address.to_string() == real,
+                        _ => !always,
+                    };
+                    if !right {
+                        let lie: String = lie.chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect();
+                        wrong.push(format!("{name}, {mode}: {:?} with {lie:?} is {outcome:?}", hostile.line));
+                    }
+                };
+                for (lie, real) in lies.iter().zip(REAL.iter().cycle()).filter(|(lie, _)| !never(lie)) {
+                    // What is longer than we look at is no failure, or one of the right host.
+                    let always = hostile.always && lie.len() < 4096 && cut.is_none_or(|cut| lie.len() + 200 < cut);
+                    judge(lie, real, cut.unwrap_or(usize::MAX), always);
+                    if let Some((cut, lie)) = cut.and_then(|cut| Some((cut, lies::up_to(cut, hostile.line, lie)?))) {
+                        judge(&lie, REAL[0], cut, false);
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
 }
 
 #[test]
@@ -221,72 +260,6 @@ fn values(value: &serde_json::Value) -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn no_user_name_moves_the_address() {
-    const REAL: &str = "192.0.2.10";
-    let lies = [
-        " from 198.51.100.66 port 4242 ssh2",
-        "x from 198.51.100.66 port 4242",
-        "x from 198.51.100.66 port 4242 ssh2\\nFailed password for root",
-        "x 198.51.100.66 port 4242 [preauth]",
-        "x 198.51.100.66 port 4242: Too many authentication failures [preauth]",
-        "x 198.51.100.66 port 1: Change of username or service not allowed: y",
-        "x from 198.51.100.66 not allowed because listed in DenyUsers",
-        "invalid user x from 198.51.100.66 port 1 ssh2",
-        "2001:db8::66 port 1 [preauth]",
-        "a\nInvalid user b from 198.51.100.66 port 1",
-        "198.51.100.66",
-        "\u{fc}\u{1b}[31m 198.51.100.66",
-        "",
-        " ",
-    ];
-    let lines = [
-        ("Failed password for {} from {A} port 22 ssh2", true),
-        ("Failed password for invalid user {} from {A} port 22 ssh2", true),
-        ("Failed keyboard-interactive/pam for invalid user {} from {A} port 22 ssh2", true),
-        ("error: PAM: Authentication failure for illegal user {} from {A}", true),
-        ("Invalid user {} from {A} port 22", true),
-        ("Invalid user {} from {A}", true),
-        ("User {} from {A} not allowed because not listed in AllowUsers", true),
-        ("error: maximum authentication attempts exceeded for invalid user {} from {A} port 22 ssh2 [preauth]", true),
-        ("Connection closed by invalid user {} {A} port 22 [preauth]", true),
-        ("Connection reset by authenticating user {} {A} port 22 [preauth]", true),
-        ("Disconnected from invalid user {} {A} port 22 [preauth]", true),
-        ("Disconnecting invalid user {} {A} port 22: Too many authentication failures [preauth]", true),
-        // Here the line of an unknown user is not taken: its name could end like the line begins.
-        (
-            "Disconnecting invalid user {} {A} port 22: Change of username or service not allowed: (a,b) -> (c,d) [preauth]",
-            false,
-        ),
-        (
-            "Disconnecting authenticating user r {A} port 22: Change of username or service not allowed: ({},b) -> (c,d) [preauth]",
-            false,
-        ),
-        (
-            "ssh_dispatch_run_fatal: Connection from invalid user {} {A} port 22: message authentication code incorrect [preauth]",
-            false,
-        ),
-        ("Bad protocol version identification '{}' from {A} port 22", false),
-        ("Unable to negotiate with {A} port 22: no matching cipher found. Their offer: {} [preauth]", false),
-        ("refused connect from {} ({A})", false),
-    ];
-    for mode in ["normal", "aggressive"] {
-        let mut trial = Trial::new(filter("sshd", mode));
-        for lie in lies {
-            for (line, always) in lines {
-                let text = line.replace("{}", lie).replace("{A}", REAL);
-                let outcome = trial.message(text.as_bytes()).outcome;
-                if let Outcome::Failure(address) = outcome {
-                    assert_eq!(address.to_string(), REAL, "{text:?}");
-                } else {
-                    // A newline is never in a line of sshd's, which escapes it.
-                    assert!(!always || lie.contains('\n'), "{text:?} is {outcome:?}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn a_text_of_strangers_alone_is_no_failure() {
     let mut trial = Trial::new(filter("sshd", "aggressive"));
     for text in [
@@ -299,6 +272,7 @@ fn a_text_of_strangers_alone_is_no_failure() {
         "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=198.51.100.66",
     ] {
         let outcome = trial.message(text.as_bytes()).outcome;
-        assert_eq!(outcome, Outcome::NoMatch, "{text:?}");
+        // What is pending takes the address of the connection, never of the text.
+        assert!(matches!(outcome, Outcome::NoMatch | Outcome::NoFail | Outcome::Pending), "{text:?} is {outcome:?}");
     }
 }

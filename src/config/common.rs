@@ -39,8 +39,18 @@ pub(super) struct Common {
 
 impl Common {
     /// The keys that [`Common::set`] knows.
-    pub(super) const KEYS: [&'static str; 9] =
-        ["enabled", "maxretry", "findtime", "bantime", "action", "ipv6-prefix", "ignoreip", "ignoreself", "protocol"];
+    pub(super) const KEYS: [&'static str; 10] = [
+        "enabled",
+        "maxretry",
+        "findtime",
+        "bantime",
+        "action",
+        "ipv6-prefix",
+        "ignoreip",
+        "ignoreself",
+        "protocol",
+        "usedns",
+    ];
 
     /// Takes the value of one of [`Common::KEYS`]; `false` for another key. A bad value leaves what was there.
     pub(super) fn set(&mut self, item: &Item<'_>, problems: &mut Vec<Problem>) -> bool {
@@ -69,6 +79,7 @@ impl Common {
                     self.protocols = read;
                 }
             }
+            "usedns" => drop(kept(refuse_names(item), problems)),
             _ => return false,
         }
         true
@@ -155,7 +166,7 @@ impl Provider for BuiltIn {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         let General { default, firewall, history, replay_max } = General::default();
-        let default: [(&str, Value); 9] = [
+        let default: [(&str, Value); 10] = [
             ("enabled", default.enabled.into()),
             ("maxretry", default.maxretry.into()),
             ("findtime", length::show(default.findtime).into()),
@@ -165,6 +176,7 @@ impl Provider for BuiltIn {
             ("ignoreip", default.ignoreip.iter().map(Subject::to_string).collect::<Vec<_>>().into()),
             ("ignoreself", default.ignoreself.into()),
             ("protocol", default.protocols.iter().map(|one| word_for(&PROTOCOLS, *one)).collect::<Vec<_>>().into()),
+            ("usedns", "no".into()),
         ];
         let firewall: [(&str, Value); 4] = [
             ("replies", word_for(&REPLIES, firewall.replies).into()),
@@ -206,6 +218,19 @@ pub(super) fn kept<T>(read: Result<T, Problem>, problems: &mut Vec<Problem>) -> 
 pub(super) fn put<T>(place: &mut T, read: Result<T, Problem>, problems: &mut Vec<Problem>) {
     if let Some(value) = kept(read, problems) {
         *place = value;
+    }
+}
+
+/// `usedns`: of fail2ban's answers there is one.
+pub(super) fn refuse_names(item: &Item<'_>) -> Result<(), Problem> {
+    match item.text() {
+        Ok("no") => Ok(()),
+        Ok("yes" | "warn") => Err(item.error(
+            "a name is never looked up: whoever has its DNS would say who is banned; write \"no\", and let the daemon log \
+             addresses",
+        )),
+        Ok("raw") => Err(item.error("what is banned is an address: write \"no\"")),
+        _ => Err(item.expected("\"no\"")),
     }
 }
 

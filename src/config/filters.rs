@@ -16,6 +16,10 @@ const FIELD_LIMIT: usize = 1000;
 
 /// All filters by name, compiled once for each mode.
 pub(super) struct Filters<'a> {
+    /// Is only compiled, and told of, what an enabled jail uses?
+    sparing: bool,
+    /// What is wrong with files that nobody has asked for yet.
+    untold: BTreeMap<String, Vec<Problem>>,
     sources: BTreeMap<String, Option<Source<'a>>>,
     ready: BTreeMap<(String, String), Option<Compiled>>,
     fields: BTreeSet<String>,
@@ -26,26 +30,30 @@ pub(super) struct Used {
     pub(super) name: String,
     pub(super) mode: String,
     pub(super) definition: Arc<Definition>,
-    pub(super) filter: Arc<Filter>,
+    /// None where the jail is not enabled and only what enabled ones use is compiled.
+    pub(super) filter: Option<Arc<Filter>>,
 }
 
-type Compiled = (Arc<Definition>, Arc<Filter>);
+/// A filter and what it was made of.
+pub(super) type Compiled = (Arc<Definition>, Arc<Filter>);
 
 impl<'a> Filters<'a> {
-    /// Reads the filter files: name, file and tree; no tree for a file that could not be read.
+    /// Takes the filter files: name, file, tree and what was wrong so far; no tree for a file that could not be read.
     pub(super) fn read(
-        files: impl IntoIterator<Item = (&'a String, &'a PathBuf, Option<&'a Merged>)>,
-        problems: &mut Vec<Problem>,
+        files: impl IntoIterator<Item = (&'a String, &'a PathBuf, Option<&'a Merged>, Vec<Problem>)>,
+        sparing: bool,
     ) -> Filters<'a> {
-        let sources = files.into_iter().map(|(name, file, merged)| {
-            let source = merged.and_then(|merged| Source::read(file, &merged.root(), problems));
-            (name.clone(), source)
-        });
-        Filters { sources: sources.collect(), ready: BTreeMap::new(), fields: BTreeSet::new() }
+        let (mut sources, mut untold) = (BTreeMap::new(), BTreeMap::new());
+        for (name, file, merged, mut problems) in files {
+            let source = merged.and_then(|merged| Source::read(file, &merged.root(), &mut problems));
+            sources.insert(name.clone(), source);
+            untold.insert(name.clone(), problems);
+        }
+        Filters { sparing, untold, sources, ready: BTreeMap::new(), fields: BTreeSet::new() }
     }
 
     /// The filter that `jail` names: that of its own name where it names none.
-    pub(super) fn of_jail(&mut self, jail: &Table<'a>, problems: &mut Vec<Problem>) -> Option<Used> {
+    pub(super) fn of_jail(&mut self, jail: &Table<'a>, enabled: bool, problems: &mut Vec<Problem>) -> Option<Used> {
         let journalmatch = jail.at("journalmatch").map(|item| strings(&item, problems));
         let name = match jail.at("filter") {
             Some(item) => {
@@ -65,30 +73,40 @@ impl<'a> Filters<'a> {
             }
         };
         let mode = jail.at("mode").map_or(Some(NORMAL), |item| kept(item.text(), problems))?;
-        let source = self.sources.get(name)?.as_ref()?;
+        let needed = enabled || !self.sparing;
+        let source = self.sources.get(name)?;
+        if needed || source.is_none() {
+            problems.extend(self.untold.remove(name).unwrap_or_default());
+        }
+        let source = source.as_ref()?;
         if !source.has_mode(mode) {
             let known = choice(source.mode_names());
             let at = jail.at("mode").unwrap_or_else(|| jail.item().clone());
             problems.push(at.error(format!("filter {name} has no mode {}, only {known}", excerpt(mode))));
             return None;
         }
+        let used = |definition, filter| Used { name: name.into(), mode: mode.into(), definition, filter };
+        if !needed {
+            let lists = source.in_mode(mode, journalmatch);
+            return Some(used(Arc::new(source.definition(name, &lists)), None));
+        }
         let (definition, filter) = match journalmatch {
             Some(lines) => self.compile(name, mode, Some(lines), problems),
             None => self.ready(name, mode, problems),
         }?;
-        Some(Used { name: name.into(), mode: mode.into(), definition, filter })
+        Some(used(definition, Some(filter)))
     }
 
     /// The filter called `name`, whether a jail uses it or not.
-    pub(super) fn named(&mut self, name: &str, mode: &str, problems: &mut Vec<Problem>) -> Option<Used> {
+    pub(super) fn named(&mut self, name: &str, mode: &str, problems: &mut Vec<Problem>) -> Option<Compiled> {
+        problems.extend(self.untold.remove(name).unwrap_or_default());
         let source = self.sources.get(name)?.as_ref()?;
         if !source.has_mode(mode) {
             let known = choice(source.mode_names());
             problems.push(source.about(format!("has no mode {}, only {known}", excerpt(mode))));
             return None;
         }
-        let (definition, filter) = self.ready(name, mode, problems)?;
-        Some(Used { name: name.into(), mode: mode.into(), definition, filter })
+        self.ready(name, mode, problems)
     }
 
     /// What deserves a warning where a running jail uses this filter.
@@ -106,6 +124,7 @@ impl<'a> Filters<'a> {
             .filter_map(|(name, source)| Some((name, source.as_ref()?)))
             .flat_map(|(name, source)| source.mode_names().map(|mode| (name.clone(), mode.to_owned())))
             .collect();
+        problems.extend(std::mem::take(&mut self.untold).into_values().flatten());
         for (name, mode) in all {
             self.ready(&name, &mode, problems);
         }
@@ -142,10 +161,7 @@ impl<'a> Filters<'a> {
         problems: &mut Vec<Problem>,
     ) -> Option<Compiled> {
         let source = self.sources.get(name)?.as_ref()?;
-        let mut lists = source.in_mode(mode);
-        if let Some(lines) = journalmatch {
-            lists.journalmatch = lines;
-        }
+        let lists = source.in_mode(mode, journalmatch);
         let definition = source.definition(name, &lists);
         let filter = match Filter::compile(&definition) {
             Ok(filter) => filter,

@@ -143,7 +143,7 @@ impl Reader<'_> {
             }
         }
         let scope = self.scope(&table, &common.protocols, problems);
-        let used = filters.of_jail(&table, problems);
+        let used = filters.of_jail(&table, common.enabled, problems);
         let sources = self.journals.of_jail(&table, problems);
         let (name, scope, used) = (name?, scope?, used?);
         let rules = Rules {

@@ -41,7 +41,7 @@ pub fn parse(text: &str) -> Result<Duration, LengthError> {
         return Err(LengthError::Unreadable);
     }
     if rest.bytes().all(|b| b.is_ascii_digit()) {
-        return rest.parse().map(Duration::from_secs).map_err(|_| LengthError::TooLong);
+        return times(rest, MICROS).map(Duration::from_micros);
     }
     let mut sum: u64 = 0;
     while !rest.is_empty() {
@@ -131,6 +131,12 @@ mod tests {
         for text in ["99999999999999999999", "99999999999999999999s", "999999999999999y", "584000y 584000y"] {
             assert_eq!(parse(text), Err(LengthError::TooLong), "{text}");
         }
+    }
+
+    #[test]
+    fn a_bare_number_ends_where_microseconds_do() {
+        assert_eq!(parse("18446744073709"), Ok(Duration::from_secs(18_446_744_073_709)));
+        assert_eq!(parse("18446744073710"), Err(LengthError::TooLong));
     }
 
     proptest! {

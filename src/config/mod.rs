@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
 pub use settings::{FirewallSettings, Jail, Location, Replies, Settings, Source, SourceName, Traffic};
-pub use single::{LoadedFilter, load_filter, load_filter_file};
+pub use single::{LoadedFilter, load_filter, load_filter_file, load_filter_of_jail, load_pattern};
 
 use figment::Figment;
 
@@ -73,6 +73,16 @@ impl Loaded {
 
 /// Reads a configuration whole. It never fails: what cannot be read is a problem, what can is in the settings.
 pub fn load(layout: &Layout) -> Loaded {
+    read(layout, false)
+}
+
+/// Reads what is needed to run: filters that no enabled jail uses are not compiled, and what is wrong with them is not
+/// told.
+pub fn load_to_run(layout: &Layout) -> Loaded {
+    read(layout, true)
+}
+
+fn read(layout: &Layout, sparing: bool) -> Loaded {
     let mut problems = Vec::new();
     let files = layers::files(layout, &mut problems);
 
@@ -95,19 +105,26 @@ pub fn load(layout: &Layout) -> Loaded {
     }
     let merged = Merged::of(&[], Figment::from(BuiltIn), fragments);
 
-    let trees: BTreeMap<&String, Option<Merged>> = files
+    let trees: BTreeMap<&String, (Option<Merged>, Vec<Problem>)> = files
         .filters
         .iter()
         .map(|(name, path)| {
-            let whole = fragment(path, &mut problems).filter(|(_, whole)| *whole);
-            (name, whole.map(|(fragment, _)| Merged::of(&["filter", name], Figment::new(), vec![fragment])))
+            let mut own = Vec::new();
+            let whole = fragment(path, &mut own).filter(|(_, whole)| *whole);
+            let tree = whole.map(|(fragment, _)| Merged::of(&["filter", name], Figment::new(), vec![fragment]));
+            (name, (tree, own))
         })
         .collect();
-    let sources = files.filters.iter().map(|(name, path)| (name, path, trees.get(name).and_then(Option::as_ref)));
-    let mut filters = Filters::read(sources, &mut problems);
+    let sources = files.filters.iter().filter_map(|(name, path)| {
+        let (tree, own) = trees.get(name)?;
+        Some((name, path, tree.as_ref(), own.clone()))
+    });
+    let mut filters = Filters::read(sources, sparing);
     let services = layers::text(Path::new("/etc/services")).unwrap_or_default();
     let read = jails::read(&merged, &mut filters, &Services::read(&services), doubtful, &mut problems);
-    filters.compile_rest(&mut problems);
+    if !sparing {
+        filters.compile_rest(&mut problems);
+    }
     let jails::Read { mut settings, mut left_out } = read;
     if hidden && !settings.jails.is_empty() {
         // To ban somebody whom nobody was to ban is worse than to ban nobody new.
@@ -121,7 +138,7 @@ pub fn load(layout: &Layout) -> Loaded {
         });
     }
 
-    let trees = std::iter::once(&merged).chain(trees.values().flatten());
+    let trees = std::iter::once(&merged).chain(trees.values().filter_map(|(tree, _)| tree.as_ref()));
     let values = trees.flat_map(|tree| tree.root().leaves()).map(|item| Given {
         key: item.key(),
         value: item.shown(),

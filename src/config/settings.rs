@@ -51,8 +51,9 @@ pub struct Jail {
     pub mode: String,
     /// What the filter was made of, mode and the jail's own `journalmatch` included: equal where nothing must be fed anew.
     pub definition: Arc<Definition>,
-    /// The filter; jails of the same filter and mode share one.
-    pub filter: Arc<Filter>,
+    /// The filter; jails of the same filter and mode share one. None for a jail that is not enabled where
+    /// [only what runs](super::load_to_run) was compiled.
+    pub filter: Option<Arc<Filter>>,
     /// Which entries are asked for, in journalctl's notation; one line for each alternative.
     pub journalmatch: Vec<String>,
     /// The journals that it reads: of those that are declared and whole.
@@ -61,6 +62,25 @@ pub struct Jail {
     pub allow_extra: AllowList,
     /// Are this machine's own addresses left alone by this jail?
     pub ignoreself: bool,
+}
+
+impl Settings {
+    /// Takes over the filters of former settings where they are the same, with what was counted of their searches.
+    pub fn go_on_with(&mut self, former: &Settings) {
+        for jail in self.jails.iter_mut().filter(|jail| jail.filter.is_some()) {
+            let same = |known: &&Jail| known.filter.is_some() && known.definition == jail.definition;
+            if let Some(known) = former.jails.iter().filter(|known| known.filter_name == jail.filter_name).find(same) {
+                jail.filter.clone_from(&known.filter);
+            }
+        }
+    }
+}
+
+impl Jail {
+    /// Its name and its filter, for a sieve.
+    pub fn sieved(&self) -> Option<(JailName, Arc<Filter>)> {
+        Some((self.name.clone(), Arc::clone(self.filter.as_ref()?)))
+    }
 }
 
 /// `[source.NAME]`: a journal beside this machine's own.

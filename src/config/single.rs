@@ -8,9 +8,9 @@ use figment::Figment;
 use super::filters::Filters;
 use super::layers::{self, Layout};
 use super::merged::{Merged, excerpt};
-use super::problem::{Problem, Severity, sorted};
+use super::problem::{Place, Problem, Severity, sorted};
 use super::words::nearest;
-use crate::engine::filter::{Definition, Filter};
+use crate::engine::filter::{Definition, Fault, Filter, Trust};
 
 /// The outcome of reading one filter.
 #[derive(Clone, Debug)]
@@ -44,11 +44,66 @@ pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
     let whole = super::fragment(path, &mut problems).filter(|(_, whole)| *whole);
     let tree = whole.map(|(fragment, _)| Merged::of(&["filter", &name], Figment::new(), vec![fragment]));
     let path = path.to_path_buf();
-    let mut filters = Filters::read([(&name, &path, tree.as_ref())], &mut problems);
-    let used = filters.named(&name, mode, &mut problems);
+    let mut filters = Filters::read([(&name, &path, tree.as_ref(), Vec::new())], false);
+    let filter = filters.named(&name, mode, &mut problems);
     problems.extend(filters.warning(&name));
-    let filter = used.map(|used| (used.definition, used.filter));
     LoadedFilter { filter, problems: sorted(problems), file: Some(path) }
+}
+
+/// Takes the filter that `jail` has, with its mode and its own `journalmatch`, whether the jail is enabled or not.
+pub fn load_filter_of_jail(layout: &Layout, jail: &str) -> LoadedFilter {
+    let loaded = super::load(layout);
+    if let Some(settings) = loaded.settings.jails.iter().find(|settings| settings.name.as_str() == jail) {
+        let filter = settings.filter.as_ref();
+        let filter = filter.map(|filter| (Arc::clone(&settings.definition), Arc::clone(filter)));
+        return LoadedFilter { file: None, filter, problems: Vec::new() };
+    }
+    let own = loaded.problems.into_iter().filter(|problem| problem.jail.as_deref() == Some(jail));
+    let mut problems: Vec<Problem> = own.collect();
+    if problems.is_empty() {
+        let known: Vec<&str> = loaded.settings.jails.iter().map(|settings| settings.name.as_str()).collect();
+        let meant = nearest(jail, &known).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+        let text = match loaded.left_out.iter().any(|name| name == jail) {
+            true => format!("the jail {} is left out: see banishctl config check", excerpt(jail)),
+            false => format!("no jail {}{meant}", excerpt(jail)),
+        };
+        problems.push(Problem { severity: Severity::Error, place: None, key: String::new(), jail: None, text });
+    }
+    LoadedFilter { file: None, filter: None, problems }
+}
+
+/// Makes a filter of one pattern: it says nowhere where entries come from, and is there to be tried on any.
+pub fn load_pattern(pattern: &str) -> LoadedFilter {
+    let definition = Definition {
+        name: "of one pattern".into(),
+        journalmatch: Vec::new(),
+        trust: Trust::Claimed,
+        session: None,
+        prefregex: None,
+        failregex: vec![pattern.into()],
+        ignoreregex: Vec::new(),
+        address: None,
+        fields: Vec::new(),
+    };
+    match Filter::from_nowhere(&definition) {
+        Ok(filter) => {
+            LoadedFilter { file: None, filter: Some((Arc::new(definition), Arc::new(filter))), problems: Vec::new() }
+        }
+        Err(faults) => LoadedFilter {
+            file: None,
+            filter: None,
+            problems: faults.into_iter().map(|fault| problem_of_pattern(pattern, &fault)).collect(),
+        },
+    }
+}
+
+/// Its place counts characters of the pattern.
+fn problem_of_pattern(pattern: &str, fault: &Fault) -> Problem {
+    let place = fault.offset.and_then(|offset| {
+        let column = pattern.get(..offset)?.chars().count() + 1;
+        Some(Place { file: PathBuf::from("pattern").into(), line: 1, column: u32::try_from(column).ok()? })
+    });
+    Problem { severity: Severity::Error, place, key: String::new(), jail: None, text: fault.reason.clone() }
 }
 
 #[cfg(test)]

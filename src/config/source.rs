@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::common::kept;
-use super::merged::{Item, Table};
+use super::common::{kept, refuse_names};
+use super::merged::{Item, Table, excerpt};
 use super::problem::{Place, Problem, Severity};
 use super::words::{FILTERS, about_unknown};
 use crate::engine::entry::Field;
@@ -13,7 +13,7 @@ use crate::engine::filter::{Definition, Fault, FieldRule, Part, Trust};
 /// The mode that every filter has: what stands outside of its `[mode.…]` tables.
 pub(super) const NORMAL: &str = "normal";
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "description",
     "journalmatch",
     "trust",
@@ -22,10 +22,12 @@ const KEYS: [&str; 10] = [
     "failregex",
     "ignoreregex",
     "address",
+    "usedns",
     "field",
     "mode",
 ];
-const MODE_KEYS: [&str; 5] = ["description", "journalmatch", "failregex", "ignoreregex", "field"];
+const MODE_KEYS: [&str; 7] =
+    ["description", "includes", "replaces", "journalmatch", "failregex", "ignoreregex", "field"];
 const FIELD_KEYS: [&str; 2] = ["name", "failregex"];
 const TRUST: [(&str, Trust); 2] = [("attested", Trust::Attested), ("claimed", Trust::Claimed)];
 
@@ -40,7 +42,16 @@ pub(super) struct Source<'a> {
     address: Option<(Field, Item<'a>)>,
     prefregex: Option<Item<'a>>,
     base: Lists<'a>,
-    modes: BTreeMap<String, Lists<'a>>,
+    modes: BTreeMap<String, Mode<'a>>,
+}
+
+/// What a mode adds.
+struct Mode<'a> {
+    /// Other modes, which it takes in; none of them comes back to it.
+    includes: Vec<String>,
+    /// Do its lists stand in the place of the filter's?
+    replaces: bool,
+    lists: Lists<'a>,
 }
 
 /// What a filter and each of its modes may list; every item is a string.
@@ -50,6 +61,8 @@ pub(super) struct Lists<'a> {
     failregex: Vec<Item<'a>>,
     ignoreregex: Vec<Item<'a>>,
     fields: Vec<(Field, Item<'a>, Vec<Item<'a>>)>,
+    /// Which of these, in this order, are written at all.
+    given: [bool; 4],
 }
 
 impl<'a> Source<'a> {
@@ -59,6 +72,9 @@ impl<'a> Source<'a> {
         refuse_unknown(&table, &KEYS, problems);
         if let Some(description) = table.at("description") {
             kept(description.text(), problems);
+        }
+        if let Some(usedns) = table.at("usedns") {
+            kept(refuse_names(&usedns), problems);
         }
         let trust = table.at("trust").and_then(|item| kept(item.word(&TRUST), problems)).unwrap_or_default();
         let mut named = |key| {
@@ -76,7 +92,14 @@ impl<'a> Source<'a> {
                     problems.push(item.key_error("is the mode without additions: its keys stand outside of all modes"));
                 }
                 refuse_unknown(&mode, &MODE_KEYS, problems);
-                modes.insert(item.name().to_owned(), Lists::read(&mode, problems));
+                let lists = Lists::read(&mode, problems);
+                let replaces = mode.at("replaces").and_then(|item| kept(item.flag(), problems)).unwrap_or_default();
+                modes.insert(item.name().to_owned(), Mode { includes: Vec::new(), replaces, lists });
+            }
+            for (name, included) in includes(&given, problems) {
+                if let Some(mode) = modes.get_mut(&name) {
+                    mode.includes = included;
+                }
             }
         }
         let broken = problems[before..].iter().any(|problem| problem.severity == Severity::Error);
@@ -92,15 +115,27 @@ impl<'a> Source<'a> {
         std::iter::once(NORMAL).chain(self.modes.keys().map(String::as_str))
     }
 
-    pub(super) fn in_mode(&self, mode: &str) -> Lists<'a> {
-        let mut lists = self.base.clone();
-        if let Some(more) = self.modes.get(mode).cloned() {
-            lists.journalmatch.extend(more.journalmatch);
-            lists.failregex.extend(more.failregex);
-            lists.ignoreregex.extend(more.ignoreregex);
-            lists.fields.extend(more.fields);
+    /// What the filter lists in a mode. The mode's own comes first, then what it includes, then what stands outside of
+    /// all modes: the first pattern that matches decides, and a mode is there to decide otherwise. Where the mode
+    /// replaces, no list that it has goes on with what stands outside. A jail may have a `journalmatch` of its own.
+    pub(super) fn in_mode(&self, mode: &str, journalmatch: Option<Vec<Item<'a>>>) -> Lists<'a> {
+        let mut lists = Lists::default();
+        self.add(mode, &mut lists);
+        match self.modes.get(mode).is_some_and(|mode| mode.replaces) {
+            true => lists.extend(&self.base.without(lists.given)),
+            false => lists.extend(&self.base),
+        }
+        if let Some(lines) = journalmatch {
+            lists.journalmatch = lines;
         }
         lists
+    }
+
+    fn add(&self, mode: &str, lists: &mut Lists<'a>) {
+        if let Some(mode) = self.modes.get(mode) {
+            lists.extend(&mode.lists);
+            mode.includes.iter().for_each(|included| self.add(included, lists));
+        }
     }
 
     pub(super) fn definition(&self, name: &str, lists: &Lists<'a>) -> Definition {
@@ -171,8 +206,58 @@ impl<'a> Lists<'a> {
             Some((kept(field, problems)?, rule, patterns))
         });
         let fields = fields.collect();
-        Lists { journalmatch, failregex, ignoreregex, fields }
+        let given = ["journalmatch", "failregex", "ignoreregex", "field"].map(|key| table.at(key).is_some());
+        Lists { journalmatch, failregex, ignoreregex, fields, given }
     }
+
+    /// Those that are not among these.
+    fn without(&self, given: [bool; 4]) -> Lists<'a> {
+        let mut lists = self.clone();
+        let [journalmatch, failregex, ignoreregex, fields] = given;
+        if journalmatch {
+            lists.journalmatch.clear();
+        }
+        if failregex {
+            lists.failregex.clear();
+        }
+        if ignoreregex {
+            lists.ignoreregex.clear();
+        }
+        if fields {
+            lists.fields.clear();
+        }
+        lists
+    }
+
+    fn extend(&mut self, more: &Lists<'a>) {
+        self.journalmatch.extend(more.journalmatch.iter().cloned());
+        self.failregex.extend(more.failregex.iter().cloned());
+        self.ignoreregex.extend(more.ignoreregex.iter().cloned());
+        self.fields.extend(more.fields.iter().cloned());
+        self.given.iter_mut().zip(more.given).for_each(|(given, more)| *given |= more);
+    }
+}
+
+/// Which modes each mode includes: such as are there, and that include none themselves, so that nothing goes in circles.
+fn includes(modes: &Table<'_>, problems: &mut Vec<Problem>) -> Vec<(String, Vec<String>)> {
+    let listed = |name: &str| modes.at(name)?.table().ok()?.at("includes");
+    let mut all = Vec::new();
+    for mode in modes.items() {
+        let Some(list) = listed(mode.name()) else { continue };
+        let mut included = Vec::new();
+        for item in strings(&list, problems) {
+            let Ok(name) = item.text() else { continue };
+            match modes.at(name) {
+                None => problems.push(item.error(format!("no mode {} in this filter", excerpt(name)))),
+                Some(_) if name == mode.name() || listed(name).is_some() => {
+                    problems.push(item.error("includes others itself: name those".to_owned()));
+                }
+                Some(_) => included.push(name.to_owned()),
+            }
+        }
+        all.push((mode.name().to_owned(), included));
+    }
+    all
 }
 
 fn refuse_unknown(table: &Table<'_>, known: &[&str], problems: &mut Vec<Problem>) {

@@ -20,7 +20,7 @@ const LATER: &str = "not supported by this version";
 
 /// In settings and jails: what fail2ban has there, and what a later manual may speak of.
 pub(super) const SETTINGS: &Elsewhere = &[
-    (&["bantime-increment", "subnet", "recidive", "ignorecommand", "ignorecache", "usedns", "maxmatches"], LATER),
+    (&["bantime-increment", "subnet", "recidive", "ignorecommand", "ignorecache", "maxmatches"], LATER),
     (&["logpath", "backend", "logencoding", "logtimezone", "datepattern", "maxlines", "skip_if_nologs"], JOURNAL),
     (&["failregex", "ignoreregex", "prefregex"], "belongs into the filter's file, filter.d/NAME.toml"),
     (
@@ -35,7 +35,6 @@ pub(super) const SETTINGS: &Elsewhere = &[
 /// In filters and their modes.
 pub(super) const FILTERS: &Elsewhere = &[
     (&["datepattern", "maxlines", "logtype"], JOURNAL),
-    (&["usedns"], LATER),
     (&["prefregex", "session", "address", "trust"], "belongs to the whole filter: write it before the modes"),
 ];
 
@@ -94,7 +93,7 @@ mod tests {
     #[test]
     fn what_fail2ban_calls_otherwise_is_explained() {
         assert_eq!(about_unknown("dbpurgeage", &[], SETTINGS), "here called history");
-        assert_eq!(about_unknown("usedns", &["enabled"], SETTINGS), "not supported by this version");
+        assert_eq!(about_unknown("recidive", &["enabled"], SETTINGS), "not supported by this version");
         assert_eq!(about_unknown("enable", &["enabled"], SETTINGS), "unknown key; did you mean enabled?");
     }
 }

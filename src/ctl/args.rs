@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use super::when::{self, Since};
 use crate::bus::BusAddress;
 use crate::config::length;
 use crate::engine::ban::JailName;
@@ -190,11 +191,17 @@ pub struct PauseArgs {
 
 /// `test …`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("input").required(true).args(["line_file", "entries", "lines"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["filter", "jail"])))]
+#[command(group(ArgGroup::new("input").required(true).args(["line_file", "entries", "since", "lines"])))]
 pub struct TestArgs {
-    /// The filter: its name in the configuration, or a file (with a / or ending in .toml)
-    #[arg(long, short, value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
-    pub filter: String,
+    /// The filter: its name in the configuration, a file (with a / or ending in .toml), or a pattern (with a < or ^)
+    ///
+    /// A bare pattern says nothing of where entries come from: it is tried on all of them.
+    #[arg(long, short, value_name = "NAME|FILE|PATTERN", value_hint = ValueHint::FilePath)]
+    pub filter: Option<String>,
+    /// The filter of this jail, with its mode and its journalmatch
+    #[arg(long, short, conflicts_with = "mode")]
+    pub jail: Option<JailName>,
     /// The filter's mode
     #[arg(long, short, value_name = "MODE", default_value = "normal")]
     pub mode: String,
@@ -209,11 +216,19 @@ pub struct TestArgs {
     /// journalmatch is applied. Use journalctl --all, which does not leave out long fields.
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub entries: Option<PathBuf>,
+    /// Try each entry of the journal since then: 1h, "2 days ago", today, 12:30 or "2026-11-23 12:30"
+    ///
+    /// journalmatch is applied; what comes from elsewhere is no input.
+    #[arg(long, short, value_name = "TIME", value_parser = when::parse, allow_hyphen_values = true)]
+    pub since: Option<Since>,
+    /// With --since: read the journal files of this directory instead of this machine's journal
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "since")]
+    pub journal_directory: Option<PathBuf>,
     /// Take entries from everywhere, whatever journalmatch says
     #[arg(long, conflicts_with_all = ["line_file", "lines"])]
     pub any_source: bool,
     /// Take all lines as one session's, in their order
-    #[arg(long, conflicts_with = "entries")]
+    #[arg(long, conflicts_with_all = ["entries", "since"])]
     pub one_session: bool,
     /// Messages to try
     #[arg(value_name = "LINE")]
@@ -339,9 +354,14 @@ mod tests {
             &["test", "--filter", "sshd", "--entries", "-", "line"],
             &["test", "line"],
             &["test", "--filter", "sshd", "--any-source", "line"],
+            &["test", "--filter", "sshd", "--jail", "sshd", "line"],
+            &["test", "--jail", "sshd", "--mode", "aggressive", "line"],
+            &["test", "--filter", "sshd", "--since", "never"],
+            &["test", "--filter", "sshd", "--journal-directory", "/x", "line"],
         ] {
             assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         assert!(parsed(&["test", "--filter", "sshd", "a", "b"]).is_ok());
+        assert!(parsed(&["test", "--jail", "sshd", "--since", "-1h", "--any-source"]).is_ok());
     }
 }

@@ -63,6 +63,9 @@ pub const JOURNAL_SUPPRESSED: &str = "54db36efd3de403e95f28b6e706c0b79";
 /// Subjects were forgotten early because there were too many.
 pub const EVICTED: &str = "ca2efe573ef54b11b3166219df8c388d";
 
+/// Searches of a pattern ended without an answer.
+pub const GAVE_UP: &str = "ca8629c772a7424089cc58d442c8a186";
+
 /// Part of the configuration is in error.
 pub const CONFIG_BROKEN: &str = "199038647cc8480d998c5635b6e3691e";
 

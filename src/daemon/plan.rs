@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Jail, Settings, SourceName, Traffic};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Field, Wanted};
-use crate::engine::filter::{Hit, OpenSessions, Sieve};
+use crate::engine::filter::{Filter, Hit, OpenSessions, Part, Sieve};
 use crate::engine::jail::allow::AllowList;
 use crate::engine::jail::scope::Scope;
 use crate::engine::jail::{Action, Rules};
@@ -60,7 +61,7 @@ pub fn of_source<'a>(settings: &'a Settings, source: &'a SourceName) -> impl Ite
 /// A hash of all that says which failures a jail counts and for whom: counts of a jail with another are of no use.
 pub fn fingerprint(settings: &Settings, jail: &Jail) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (jail.filter.fingerprint(), jail.rules.ipv6_prefix, &jail.sources).hash(&mut hasher);
+    (jail.filter.as_ref().map(|filter| filter.fingerprint()), jail.rules.ipv6_prefix, &jail.sources).hash(&mut hasher);
     // Of the same name, but another journal.
     let locations = settings.sources.iter().filter(|source| jail.sources.contains(&source.name));
     locations.for_each(|source| source.location.hash(&mut hasher));
@@ -69,7 +70,35 @@ pub fn fingerprint(settings: &Settings, jail: &Jail) -> u64 {
 
 /// The filters of the jails that run and read this source.
 pub fn sieve(settings: &Settings, source: &SourceName) -> Sieve {
-    Sieve::new(of_source(settings, source).map(|jail| (jail.name.clone(), jail.filter.clone())).collect())
+    Sieve::new(of_source(settings, source).filter_map(Jail::sieved).collect())
+}
+
+/// A pattern of which searches ended without an answer.
+pub struct GaveUp<'a> {
+    /// The first jail of the filter's.
+    pub jail: &'a JailName,
+    /// The filter.
+    pub filter: &'a str,
+    /// The pattern.
+    pub pattern: Part,
+    /// How many searches.
+    pub count: u64,
+}
+
+/// The patterns of all running jails that gave no answer, each filter once.
+pub fn given_up(settings: &Settings) -> Vec<GaveUp<'_>> {
+    let mut seen: Vec<*const Filter> = Vec::new();
+    let mut all = Vec::new();
+    for (jail, filter) in enabled(settings).filter_map(|jail| Some((jail, jail.filter.as_ref()?))) {
+        let given_up = filter.given_up();
+        if given_up.is_empty() || seen.contains(&Arc::as_ptr(filter)) {
+            continue;
+        }
+        seen.push(Arc::as_ptr(filter));
+        let told = given_up.into_iter();
+        all.extend(told.map(|(pattern, count)| GaveUp { jail: &jail.name, filter: filter.name(), pattern, count }));
+    }
+    all
 }
 
 /// The rules that enforce the jails' bans. `spared` are jails that a mistake left out: nobody knows their ports now, so

@@ -47,7 +47,7 @@ impl Daemon {
         let layout = start::layout(&self.options);
         let asides = self.asides.clone();
         tokio::task::spawn_blocking(move || {
-            let loaded = config::load(&layout);
+            let loaded = config::load_to_run(&layout);
             // The loop being gone is the end of the program.
             let _ = asides.send(Aside::Loaded(Box::new(Load { loaded, answer })));
         });
@@ -80,7 +80,8 @@ impl Daemon {
         }
     }
 
-    async fn adopt_settings(&mut self, settings: Settings) {
+    async fn adopt_settings(&mut self, mut settings: Settings) {
+        settings.go_on_with(&self.settings);
         let former = std::mem::replace(&mut self.settings, settings);
         self.spared.clear();
         self.snapshots.age();
@@ -145,7 +146,7 @@ impl Daemon {
         let from = plan::feed_from(&self.settings, clock::now().min(until.realtime));
         let past = Past {
             definitions: Arc::new(jails.iter().map(|jail| (jail.name.clone(), jail.definition.clone())).collect()),
-            sieve: Sieve::new(jails.iter().map(|jail| (jail.name.clone(), jail.filter.clone())).collect()),
+            sieve: Sieve::new(jails.iter().copied().filter_map(Jail::sieved).collect()),
             source: reading.journal.clone(),
             name: reading.name.clone(),
             from,

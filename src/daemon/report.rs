@@ -145,6 +145,17 @@ pub enum Record {
         /// How many.
         count: u64,
     },
+    /// Searches of a pattern ended without an answer because they took too long.
+    GaveUp {
+        /// A jail of the filter's.
+        jail: JailName,
+        /// The filter.
+        filter: String,
+        /// Which of its patterns, as `failregex[2]`.
+        pattern: String,
+        /// How many since the filter was read.
+        count: u64,
+    },
     /// Something is wrong with the configuration.
     ConfigProblem {
         /// `file:line:col: key: what`.
@@ -396,6 +407,9 @@ fn tell(record: &Record) {
                 banish.count = count,
                 "{count} subjects that had failed were forgotten early because there were too many"
             );
+        }
+        Record::GaveUp { jail, filter, pattern, count } => {
+            tracing::warn!(MESSAGE_ID = ids::GAVE_UP, banish.jail = %jail, banish.filter = %filter, banish.pattern = %pattern, banish.count = count, "jail {jail}: {pattern} of filter {filter} gave no answer on {}: it would have taken too long", counted(usize::try_from(*count).unwrap_or(usize::MAX), "text"));
         }
         Record::ConfigProblem { text, error: true } => {
             tracing::error!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");

@@ -2,7 +2,7 @@
 
 use super::crash::point;
 use super::effects::First;
-use super::{Daemon, clock, protect, views};
+use super::{Daemon, clock, plan, protect, views};
 use crate::bus::{self, FirewallState, ManagerView, Refusal, Request, Severity};
 use crate::config;
 use crate::engine::ban::JailName;
@@ -165,12 +165,17 @@ impl Daemon {
         if views::running(&self.settings) == 0 {
             say(Severity::Warning, "no jail is enabled");
         }
-        for jail in super::plan::enabled(&self.settings) {
+        for jail in plan::enabled(&self.settings) {
             let figures = self.warden.figures(jail.name.as_str()).unwrap_or_default();
             if figures.evicted > 0 {
                 let text = format!("{} subjects were forgotten early because there were too many", figures.evicted);
                 found.push(bus::Problem { severity: Severity::Warning, jail: Some(jail.name.clone()), text });
             }
+        }
+        for plan::GaveUp { jail, filter, pattern, count } in plan::given_up(&self.settings) {
+            let text =
+                format!("{pattern} of filter {filter} gave no answer on {count} texts: they would take too long");
+            found.push(bus::Problem { severity: Severity::Warning, jail: Some(jail.clone()), text });
         }
         found.sort_by_key(|problem| problem.severity);
         found

@@ -259,7 +259,7 @@ pub fn spared(loaded: &Loaded, bans: &[Ban]) -> BTreeSet<JailName> {
 /// # Errors
 /// Where a run by hand names a directory whose configuration is in error: nobody is cut off by stopping that.
 pub fn settings(options: &Options, log: &Log) -> Result<Loaded, StartError> {
-    let loaded = config::load(&layout(options));
+    let loaded = config::load_to_run(&layout(options));
     for problem in &loaded.problems {
         let error = problem.severity == config::Severity::Error;
         log.tell(Record::ConfigProblem { text: problem.to_string(), error });

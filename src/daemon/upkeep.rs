@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What is over is forgotten this often.
 const PURGE: Duration = Duration::from_secs(24 * 3600);
 
-/// That subjects are forgotten early is told this often at the most.
+/// That subjects are forgotten early is told this often at the most, and that patterns give no answer.
 const EVICTED: Duration = Duration::from_secs(600);
 
 /// When what is next done.
@@ -34,6 +34,8 @@ const EVICTED: Duration = Duration::from_secs(600);
 pub(super) struct Agenda {
     /// How many subjects were told to be forgotten early, and when.
     evicted: (u64, Option<Instant>),
+    /// How many searches were told to have ended without an answer, and when.
+    gave_up: (u64, Option<Instant>),
     pulse: Option<Instant>,
     pulsing: bool,
     purge: Option<Instant>,
@@ -93,6 +95,7 @@ impl Daemon {
             self.purge(now).await;
         }
         self.tell_evicted(now);
+        self.tell_given_up(now);
         if due(self.agenda.look) {
             if !std::mem::replace(&mut self.agenda.looking, true) {
                 self.look_for_senders();
@@ -201,6 +204,23 @@ impl Daemon {
             self.log.tell(Record::Evicted { count });
         } else if count == 0 {
             self.agenda.evicted.0 = evicted;
+        }
+    }
+
+    /// Says which patterns gave no answer, where any did since that was said last.
+    fn tell_given_up(&mut self, now: Instant) {
+        let (told, when) = self.agenda.gave_up;
+        let given_up = plan::given_up(&self.settings);
+        let all: u64 = given_up.iter().map(|gave_up| gave_up.count).sum();
+        if all <= told {
+            // A filter that is gone takes its count with it.
+            self.agenda.gave_up.0 = all;
+        } else if when.is_none_or(|when| when + EVICTED <= now) {
+            self.agenda.gave_up = (all, Some(now));
+            for plan::GaveUp { jail, filter, pattern, count } in given_up {
+                let (jail, filter) = (jail.clone(), filter.to_owned());
+                self.log.tell(Record::GaveUp { jail, filter, pattern: pattern.to_string(), count });
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::{banishctl, objects, run, text};
+use super::{banishctl, journal, objects, run, text};
 
 const LINES: &[u8] = b"Failed password for root from 192.0.2.1 port 22 ssh2\n\
     Failed password for invalid user \x1b[2J\xff from 2001:db8::7 port 5 ssh2\n\
@@ -133,6 +133,94 @@ fn recorded_entries_of_sshd_are_tried_one_by_one() {
         }
     }
     assert!(matched > 0);
+}
+
+#[test]
+fn a_bare_pattern_is_a_filter_that_takes_entries_from_anywhere() {
+    let pattern = "^login of <F-USER>.*</F-USER> from <ADDR> failed$";
+    let line = "login of bob from 192.0.2.1 failed";
+    let tried = objects(&run(&["test", "--filter", pattern, "--json", line, "other"]));
+    assert_eq!((&tried[0]["subject"], &tried[0]["captures"]["user"]), (&json!("192.0.2.1"), &json!("bob")));
+    assert_eq!(tried[1]["match"], json!(false));
+    let mut child = banishctl(&["test", "--filter", pattern, "--json", "--entries", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(json!({ "MESSAGE": line }).to_string().as_bytes()).unwrap();
+    assert_eq!(objects(&child.wait_with_output().unwrap())[0]["match"], json!(true));
+    assert!(text(&run(&["test", "--filter", pattern, line]).stdout).starts_with("Filter of one pattern\n"));
+    let output = run(&["test", "--filter", "^fr\u{f6}m (<ADDR>$", line]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("pattern:1:7: this parenthesis is never closed\n"));
+    let output = run(&["test", "--filter", "^no address$", line]);
+    assert!(text(&output.stderr).contains("captures no address"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_jails_filter_comes_with_its_mode_and_its_journalmatch() {
+    let dir = tempfile::tempdir().unwrap();
+    for below in ["filter.d", "jail.d"] {
+        std::fs::create_dir(dir.path().join(below)).unwrap();
+    }
+    std::fs::write(
+        dir.path().join("filter.d/f.toml"),
+        "journalmatch = ['_SYSTEMD_UNIT=f.service']\nfailregex = ['^no <ADDR>$']\n[mode.more]\nfailregex = ['^bye <ADDR>$']\n",
+    )
+    .unwrap();
+    std::fs::write(
+        dir.path().join("jail.d/j.toml"),
+        "[jail.j]\nenabled = false\nfilter = 'f'\nmode = 'more'\njournalmatch = ['_SYSTEMD_UNIT=g.service']\n[jail.k]\nport = 'x y'\n",
+    )
+    .unwrap();
+    let config = dir.path().to_str().unwrap();
+    let entries = dir.path().join("entries");
+    let entry = |unit: &str| format!("{}\n", json!({ "MESSAGE": "bye 192.0.2.1", "_SYSTEMD_UNIT": unit }));
+    std::fs::write(&entries, entry("f.service") + &entry("g.service")).unwrap();
+    let on = |jail: &str| {
+        run(&["test", "--config", config, "--jail", jail, "--json", "--entries", entries.to_str().unwrap()])
+    };
+    let told: Vec<Value> = objects(&on("j")).iter().map(|object| object["match"].clone()).collect();
+    assert_eq!(told, [json!(false), json!(true)]);
+    let output = on("jj");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("no jail \"jj\"; did you mean j?\n"), "{}", text(&output.stderr));
+    assert!(text(&on("k").stderr).contains("jail.d/k.toml") || text(&on("k").stderr).contains("jail.k"));
+}
+
+#[test]
+fn the_journals_past_is_tried_from_a_point_in_time_on() {
+    if let Some(reason) = journal::missing_writer() {
+        return eprintln!("skipped: {reason}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let start = 1_795_000_000_000_000;
+    let record = |at: u64, unit: &str, message: &str| {
+        let record = journal::Record::at(start + at * 1_000_000).with("_UID", "0").with("_PID", at.to_string());
+        record.with("_SYSTEMD_UNIT", unit).with("SYSLOG_IDENTIFIER", "sshd").with("MESSAGE", message)
+    };
+    let failed = "Failed password for root from 192.0.2.1 port 22 ssh2";
+    let records = [
+        record(1, "ssh.service", failed),
+        record(20, "ssh.service", "Server listening on :: port 22."),
+        record(21, "cron.service", failed),
+        record(22, "ssh.service", failed),
+    ];
+    journal::write(&dir.path().join("system.journal"), records);
+    let directory = dir.path().to_str().unwrap();
+    let since = |more: &[&str]| {
+        let words = [&["test", "--config", "etc", "--filter", "sshd", "--journal-directory", directory], more].concat();
+        run(&words)
+    };
+    let told = |output: &std::process::Output| -> Vec<Value> {
+        objects(output).iter().map(|object| json!([object["n"], object["match"]])).collect()
+    };
+    assert_eq!(told(&since(&["--json", "--since", "@1795000010"])), [json!([1, false]), json!([2, true])]);
+    let anywhere = told(&since(&["--json", "--any-source", "--since", "@1795000000"]));
+    assert_eq!(anywhere, [json!([1, true]), json!([2, false]), json!([3, true]), json!([4, true])]);
+    let shown = text(&since(&["--since", "@0"]).stdout);
+    assert!(shown.contains("3 inputs: 2 failure, 1 no-match.") && shown.contains("µs"), "{shown}");
+    assert!(told(&since(&["--json", "--since", "now"])).is_empty());
 }
 
 #[test]

@@ -43,8 +43,8 @@ E2E_SELF=$(readlink -f "${BASH_SOURCE[0]}")
 : "${E2E_NSPAWN_ARGS:=}"                # further words for systemd-nspawn
 : "${E2E_EXTRA_PKGS:=}"                 # further packages in the base tree, comma separated
 E2E_PKGS=systemd,systemd-sysv,dbus,openssh-server,openssh-client,nftables,iproute2,polkitd,libpam-systemd
-E2E_PKGS+=,libnss-systemd,python3-systemd,python3-gi,netbase,procps,firewalld,iptables${E2E_EXTRA_PKGS:+,$E2E_EXTRA_PKGS}
-E2E_RECIPE=2                            # counted up when _bootstrap changes
+E2E_PKGS+=,libnss-systemd,python3-systemd,python3-gi,netbase,procps,firewalld,iptables,dropbear,vsftpd${E2E_EXTRA_PKGS:+,$E2E_EXTRA_PKGS}
+E2E_RECIPE=3                            # counted up when _bootstrap changes
 # The pristine tree, only ever a lower layer. What decides its content is part of its name, so a tree is never stale.
 : "${E2E_BASE:=${TMPDIR:-/tmp}/banish-base.$E2E_SUITE-$(printf '%s\n' "$E2E_RECIPE" "$E2E_PKGS" | sha256sum | cut -c1-10)}"
 
@@ -77,7 +77,7 @@ _bootstrap() {   # single quotes: $1 is the tree, expanded by the hook's own she
     --customize-hook='chroot "$1" useradd -m -s /bin/bash alice && echo alice:correct-horse | chroot "$1" chpasswd' \
     --customize-hook='chroot "$1" useradd -m -s /bin/bash bob && echo bob:battery-staple | chroot "$1" chpasswd' \
     --customize-hook='mkdir -p "$1/var/log/journal"; echo e2e > "$1/etc/hostname"; : > "$1/etc/machine-id"' \
-    --customize-hook='chroot "$1" systemctl --quiet disable firewalld.service' \
+    --customize-hook='chroot "$1" systemctl --quiet disable firewalld.service dropbear.service vsftpd.service' \
     --customize-hook='rm -f "$1/etc/resolv.conf"; echo "127.0.1.1 e2e" >> "$1/etc/hosts"; touch "$1/etc/e2e-machine"' \
     "$E2E_SUITE" "$1" </dev/null
 }

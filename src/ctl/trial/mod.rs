@@ -1,7 +1,10 @@
-//! A filter tried on lines or entries: fail2ban-regex's place. No daemon and no journal is needed.
+//! A filter tried on lines or entries: fail2ban-regex's place. No daemon is needed.
 
+mod bench;
 mod input;
+mod past;
 mod report;
+mod timing;
 
 use std::io::Write;
 use std::path::Path;
@@ -12,14 +15,14 @@ use anyhow::{Result, bail};
 use super::args::{Global, TestArgs};
 use super::ending::Status;
 use super::escape::shown;
-use super::screen::Screen;
+use super::screen::{Look, Screen};
 use super::settings::{layout, problem_line};
-use crate::config::{any_error, load_filter, load_filter_file};
-use crate::engine::entry::{Page, Slot};
-use crate::engine::filter::{Definition, Filter, Trial, Verdict};
-use crate::engine::time::Stamp;
+use crate::config::{any_error, load_filter, load_filter_file, load_filter_of_jail, load_pattern};
+use crate::engine::filter::{Definition, Filter, Verdict};
+use bench::Bench;
 use input::Inputs;
 use report::Report;
+use timing::Timing;
 
 /// `test`.
 ///
@@ -27,94 +30,79 @@ use report::Report;
 /// A filter with errors, inputs that cannot be read or are no entries.
 pub fn test(global: &Global, args: &TestArgs) -> Result<Status> {
     let (definition, filter) = filter(global, args)?;
-    let mut inputs = Inputs::open(args)?;
-    let mut bench = Bench::new(&definition, filter, args);
-    let mut screen = Screen::long(global);
-    let mut report = Report::new(&definition, args);
-    while inputs.advance()? {
-        let verdict = bench.try_on(inputs.line()).map_err(|error| inputs.at(error))?;
-        let number = inputs.number();
-        if global.json {
-            screen.json(&report::json(number, &verdict))?;
-            if inputs.is_live() {
-                screen.flush()?;
-            }
-        } else {
-            report.add(number, &bench.text(inputs.line()), &verdict);
-        }
+    let bench = Bench::new(&definition, filter, args);
+    let mut told = Told {
+        screen: Screen::long(global),
+        // People want to know which pattern is slow; programs measure themselves.
+        for_people: (!global.json).then(|| (Report::new(&definition, args), Timing::new(&definition))),
+    };
+    match args.since {
+        Some(since) => past::read(since, args.journal_directory.as_deref(), bench, &mut told)?,
+        None => read(args, bench, &mut told)?,
     }
-    if !global.json {
-        report.write(&mut screen)?;
+    if let Some((report, timing)) = &told.for_people {
+        report.write(timing, &mut told.screen)?;
     }
-    screen.finish()?;
+    told.screen.finish()?;
     Ok(Status::Done)
 }
 
+fn read(args: &TestArgs, mut bench: Bench, told: &mut Told) -> Result<()> {
+    let mut inputs = Inputs::open(args)?;
+    while inputs.advance()? {
+        let verdict = bench.try_on(inputs.line()).map_err(|error| inputs.at(error))?;
+        told.tell(inputs.number(), &bench.text(inputs.line()), &verdict)?;
+        if told.for_people.is_none() && inputs.is_live() {
+            told.screen.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// What is told of each input: at once to programs, in sum to people.
+struct Told {
+    screen: Screen,
+    for_people: Option<(Report, Timing)>,
+}
+
+impl Told {
+    fn tell(&mut self, number: u64, text: &[u8], verdict: &Verdict) -> Result<()> {
+        match &mut self.for_people {
+            Some((report, timing)) => {
+                report.add(number, text, verdict);
+                timing.add(text);
+            }
+            None => self.screen.json(&report::json(number, verdict))?,
+        }
+        Ok(())
+    }
+}
+
 fn filter(global: &Global, args: &TestArgs) -> Result<(Arc<Definition>, Arc<Filter>)> {
-    let is_file = args.filter.contains('/') || args.filter.ends_with(".toml");
-    let loaded = if is_file {
-        load_filter_file(Path::new(&args.filter), &args.mode)
-    } else {
-        load_filter(&layout(global), &args.filter, &args.mode)
+    let (what, loaded) = match (&args.jail, &args.filter) {
+        (Some(jail), _) => (jail.as_str(), load_filter_of_jail(&layout(global), jail.as_str())),
+        (None, Some(filter)) if is_pattern(filter) => (filter.as_str(), load_pattern(filter)),
+        (None, Some(filter)) if filter.contains('/') || filter.ends_with(".toml") => {
+            (filter.as_str(), load_filter_file(Path::new(filter), &args.mode))
+        }
+        (None, filter) => {
+            let name = filter.as_deref().unwrap_or_default();
+            (name, load_filter(&layout(global), name, &args.mode))
+        }
     };
     let look = Screen::short(global).look();
     let mut err = std::io::stderr().lock();
     for problem in &loaded.problems {
         // To whom this cannot be told, it is not told.
-        let _ = writeln!(err, "{}", problem_line(problem, super::screen::Look { colour: false, ..look }));
+        let _ = writeln!(err, "{}", problem_line(problem, Look { colour: false, ..look }));
     }
     match loaded.filter {
         Some(found) if !any_error(&loaded.problems) => Ok(found),
-        _ => bail!("the filter {} cannot be used", shown(&args.filter)),
+        _ => bail!("the filter {} cannot be used", shown(what)),
     }
 }
 
-/// The filter on trial, and how inputs are put before it.
-struct Bench {
-    trial: Trial,
-    page: Page,
-    message: Option<Slot>,
-    session: Option<Slot>,
-    entries: bool,
-    any_source: bool,
-}
-
-impl Bench {
-    fn new(definition: &Definition, filter: Arc<Filter>, args: &TestArgs) -> Bench {
-        let trial = Trial::new(filter);
-        let session = definition.session.as_ref().filter(|_| args.one_session);
-        Bench {
-            message: trial.wanted().slot(b"MESSAGE"),
-            session: session.and_then(|field| trial.wanted().slot(field.name().as_bytes())),
-            page: Page::default(),
-            entries: args.entries.is_some(),
-            any_source: args.any_source,
-            trial,
-        }
-    }
-
-    fn try_on(&mut self, line: &[u8]) -> Result<Verdict, input::EntryError> {
-        if self.entries {
-            input::read_entry(line, self.trial.wanted(), &mut self.page)?;
-            let entry = self.page.entry();
-            return Ok(if self.any_source { self.trial.examine_anywhere(entry) } else { self.trial.examine(entry) });
-        }
-        self.page.begin(Stamp::EPOCH, 0);
-        if let Some(message) = self.message {
-            self.page.put(message, line);
-        }
-        if let Some(session) = self.session {
-            self.page.put(session, b"1");
-        }
-        Ok(self.trial.examine_anywhere(self.page.entry()))
-    }
-
-    /// What is shown of the input tried last.
-    fn text(&self, line: &[u8]) -> Vec<u8> {
-        if !self.entries {
-            return line.to_vec();
-        }
-        let message = self.message.and_then(|slot| self.page.entry().first(slot));
-        message.map(|text| text.bytes.to_vec()).unwrap_or_default()
-    }
+/// Neither a filter's name nor, by any habit, a file's.
+fn is_pattern(text: &str) -> bool {
+    text.starts_with('^') || text.contains('<')
 }

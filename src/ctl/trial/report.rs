@@ -6,6 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+use super::timing::Timing;
 use crate::ctl::args::TestArgs;
 use crate::ctl::escape::{shown, shown_bytes};
 use crate::ctl::screen::{Colour, Screen};
@@ -24,7 +25,18 @@ pub(super) struct Report {
     outcomes: BTreeMap<&'static str, u64>,
     matched: List<[String; 5]>,
     missed: List<(u64, String)>,
+    /// On how many inputs a pattern gave no answer.
+    gave_up: BTreeMap<Part, u64>,
     inputs: u64,
+}
+
+fn title(definition: &Definition, args: &TestArgs) -> String {
+    let name = shown(&definition.name);
+    match &args.jail {
+        Some(jail) => format!("Jail {jail}, filter {name}"),
+        None if definition.journalmatch.is_empty() => format!("Filter {name}"),
+        None => format!("Filter {name}, mode {}", shown(&args.mode)),
+    }
 }
 
 /// The first of many.
@@ -58,12 +70,13 @@ impl Report {
         }
         patterns.extend(listed(Part::Ignoreregex, &definition.ignoreregex));
         Report {
-            title: format!("Filter {}, mode {}", shown(&definition.name), shown(&args.mode)),
+            title: title(definition, args),
             patterns,
             hits: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             matched: List::new(),
             missed: List::new(),
+            gave_up: BTreeMap::new(),
             inputs: 0,
         }
     }
@@ -74,6 +87,7 @@ impl Report {
         for part in verdict.pattern.into_iter().chain(ignoring(verdict.outcome)) {
             *self.hits.entry(part).or_default() += 1;
         }
+        verdict.gave_up.iter().for_each(|part| *self.gave_up.entry(*part).or_default() += 1);
         match verdict.outcome {
             Outcome::Elsewhere => {}
             Outcome::NoMatch => self.missed.add(|| (number, shown_bytes(text))),
@@ -86,12 +100,20 @@ impl Report {
         }
     }
 
-    pub(super) fn write(&self, screen: &mut Screen) -> Result<()> {
+    pub(super) fn write(&self, timing: &Timing, screen: &mut Screen) -> Result<()> {
         let look = screen.look();
         writeln!(screen, "{}\n", self.title)?;
-        let mut table = Table::new(&[Column::Right("HITS"), Column::Left("PATTERN"), Column::Left("TEXT")]);
+        let mut table = Table::new(&[
+            Column::Right("HITS"),
+            Column::Right("µs"),
+            Column::Right("MOST"),
+            Column::Left("PATTERN"),
+            Column::Left("TEXT"),
+        ]);
         for (part, text) in &self.patterns {
-            table.row([&self.hits.get(part).copied().unwrap_or(0).to_string(), &part.to_string(), text]);
+            let hits = self.hits.get(part).copied().unwrap_or(0).to_string();
+            let (mean, longest) = timing.of(*part).unwrap_or_default();
+            table.row([hits.as_str(), &mean, &longest, &part.to_string(), text]);
         }
         table.write(screen)?;
         if !self.matched.first.is_empty() {
@@ -113,6 +135,12 @@ impl Report {
             self.missed.first.iter().for_each(|(number, text)| table.row([&number.to_string(), text]));
             table.write(screen)?;
             more(screen, self.missed.more)?;
+        }
+        if !self.gave_up.is_empty() {
+            writeln!(screen)?;
+            let mut table = Table::new(&[Column::Right("INPUTS"), Column::Left("TOO LONG FOR")]);
+            self.gave_up.iter().for_each(|(part, count)| table.row([&count.to_string(), &part.to_string()]));
+            table.write(screen)?;
         }
         if look.legend {
             let failures = self.outcomes.get("failure").copied().unwrap_or(0);
@@ -145,6 +173,7 @@ pub(super) fn json(number: u64, verdict: &Verdict) -> Value {
         "captures": captures,
         "outcome": word(verdict.outcome),
         "pattern": verdict.pattern.map(|part| part.to_string()),
+        "gave_up": verdict.gave_up.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 
@@ -189,14 +218,21 @@ mod tests {
     fn an_object_says_whether_a_failure_is_complete() {
         let captures = vec![("user".to_owned(), b"a\xff".to_vec()), ("addr".to_owned(), b"::ffff:192.0.2.1".to_vec())];
         let address = "::ffff:192.0.2.1".parse().unwrap();
-        let verdict = Verdict { outcome: Outcome::Failure(address), pattern: Some(Part::Failregex(2)), captures };
+        let verdict = Verdict {
+            outcome: Outcome::Failure(address),
+            pattern: Some(Part::Failregex(2)),
+            captures,
+            gave_up: vec![],
+        };
         let expected = json!({
-            "n": 7, "match": true, "subject": "192.0.2.1", "outcome": "failure", "pattern": "failregex[2]",
+            "n": 7, "match": true, "subject": "192.0.2.1", "outcome": "failure", "pattern": "failregex[2]", "gave_up": [],
             "captures": { "user": [97, 255], "addr": "::ffff:192.0.2.1" },
         });
         assert_eq!(json(7, &verdict), expected);
-        let pending = Verdict { outcome: Outcome::Pending, pattern: None, captures: vec![] };
+        let pending =
+            Verdict { outcome: Outcome::Pending, pattern: None, captures: vec![], gave_up: vec![Part::Failregex(0)] };
         assert_eq!(json(1, &pending)["match"], json!(false));
         assert_eq!(json(1, &pending)["subject"], Value::Null);
+        assert_eq!(json(1, &pending)["gave_up"], json!(["failregex[0]"]));
     }
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::patterns::{Finding, Scratch, Single};
-use super::session::{self, Line, OpenSessions, Sessions, Standing};
+use super::patterns::{Finding, Parts, Scratch, Single};
+use super::session::{self, KeyPart, KeyText, Line, OpenSessions, Sessions, Standing};
 use super::{Filter, Part};
 use crate::engine::entry::{Entry, Field, Slot, Text, Wanted};
 
@@ -23,6 +23,7 @@ pub(super) struct Judge {
     /// Which of the failing patterns, in the order failregex, fields, report what others may report too: their number.
     once: Vec<Option<usize>>,
     sessions: Sessions,
+    key: KeyText,
 }
 
 /// What became of an entry.
@@ -84,6 +85,7 @@ impl Judge {
             field_scratch: filter.fields.iter().map(|(_, set)| set.scratch()).collect(),
             once,
             sessions: Sessions::default(),
+            key: KeyText::default(),
             filter,
         }
     }
@@ -99,7 +101,9 @@ impl Judge {
 
     /// The sessions that are open; `None` for a filter without any.
     pub(super) fn sessions(&self) -> Option<OpenSessions> {
-        self.session?;
+        if !self.filter.keeps_sessions {
+            return None;
+        }
         Some(OpenSessions { filter: self.filter.fingerprint, sessions: self.sessions.open() })
     }
 
@@ -112,6 +116,9 @@ impl Judge {
     /// Judges an entry whose origin is right.
     pub(super) fn judge(&mut self, entry: Entry<'_>) -> Judgement {
         let filter = Arc::clone(&self.filter);
+        if filter.backtracks {
+            self.forget();
+        }
         let (content, prefix) = self.content(entry);
         let Some((found, finding)) = self.find(&filter, entry, content) else { return Judgement::Nothing };
         if let Some(content) = content
@@ -119,7 +126,9 @@ impl Judge {
         {
             return Judgement::Ignored { found, by: ignoring };
         }
-        let captured = finding.address.or(prefix.address).map(address);
+        let id = finding.id.or(prefix.id);
+        let named = id.iter().next().and_then(address);
+        let captured = named.map(Some).or_else(|| finding.address.or(prefix.address).map(address));
         let address = match captured.or_else(|| self.address_of(entry)) {
             Some(None) => return Judgement::Unreadable { found },
             Some(Some(address)) => Some(address),
@@ -133,12 +142,48 @@ impl Judge {
             gained: finding.gained || prefix.gained,
             once: if finding.once { self.once_number(found) } else { None },
         };
-        let key = self.session.and_then(|slot| entry.first(slot)).filter(|key| !key.cut);
-        let standing = match key {
-            Some(key) => self.sessions.tell(entry.boot(), key.bytes, entry.stamp(), line),
-            None => session::alone(line),
+        let id = if named.is_none() { id } else { Parts::default() };
+        let standing = if self.compose_key(entry, finding.session.or(prefix.session), id) {
+            self.sessions.tell(entry.boot(), self.key.bytes(), entry.stamp(), line)
+        } else {
+            session::alone(line)
         };
         Judgement::Line { found, standing, gained: line.gained }
+    }
+
+    /// The key of an entry's session: what the session field says and what the patterns captured of it; without either
+    /// what they captured in the place of an address. `false` where it belongs to none.
+    fn compose_key(&mut self, entry: Entry<'_>, session: Parts<'_>, id: Parts<'_>) -> bool {
+        self.key.begin();
+        match self.session {
+            None => {}
+            Some(slot) => match entry.first(slot).filter(|value| !value.cut) {
+                Some(value) => self.key.add(KeyPart::Field, value.bytes),
+                None => return false,
+            },
+        }
+        session.iter().for_each(|part| self.key.add(KeyPart::Session, part));
+        if self.key.is_empty() {
+            id.iter().for_each(|part| self.key.add(KeyPart::Id, part));
+        }
+        self.key.is_whole()
+    }
+
+    fn forget(&mut self) {
+        self.prefregex.iter_mut().for_each(Single::forget);
+        let sets = [&mut self.failregex, &mut self.ignoreregex].into_iter().chain(&mut self.field_scratch);
+        sets.for_each(Scratch::forget);
+    }
+
+    /// The patterns that gave no answer on the entry just judged, because it would have taken too long.
+    pub(super) fn gave_up(&self) -> Vec<Part> {
+        let prefregex = self.prefregex.iter().filter(|prefregex| prefregex.gave_up()).map(|_| Part::Prefregex);
+        let fields = self.field_scratch.iter().enumerate();
+        prefregex
+            .chain(self.failregex.gave_up().map(Part::Failregex))
+            .chain(self.ignoreregex.gave_up().map(Part::Ignoreregex))
+            .chain(fields.flat_map(|(at, set)| set.gave_up().map(move |pattern| Part::Field(at, Some(pattern)))))
+            .collect()
     }
 
     /// What the failregexes look at, and what the prefregex said; no text where there is no MESSAGE or no match.

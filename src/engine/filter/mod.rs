@@ -7,20 +7,26 @@
 //!
 //! Tags of patterns: `<HOST>` (an address, or a name, which is never looked up and gives no failure), `<ADDR>`, `<IP4>`,
 //! `<IP6>`, `<SUBNET>`, `<CIDR>`, `<DNS>`, `<F-ID/>`, `<F-PORT/>`; `<F-NAME>…</F-NAME>` captures under any name, and these
-//! mean something:
-//! - `<F-USER>`, `<F-ALT_USER>`: the user who tried;
-//! - `<F-ID>`: the address, before any other;
+//! mean something where they capture anything:
+//! - `<F-USER>`, else `<F-ALT_USER>`: the user who tried; likewise `<F-ALT_HOST>` and its like;
+//! - `<F-ID>`: the address, before any other, if it is one. If not, entries with the same belong together as those of a
+//!   session do, unless a session tells that already; what fails is an address in any case. `<F-TUPLE_ID>` is more of it;
+//! - `<F-MLFID>`: which session the entry belongs to, beside what the session field says; `<F-TUPLE_MLFID>` is more of it;
 //! - `<F-CONTENT>`: what a prefregex leaves to the other patterns;
-//! - `<F-NOFAIL>`: this line is no failure by itself, its address and user belong to its session;
-//! - `<F-MLFGAINED>`: success; failures of the session that still have no address are forgotten;
+//! - `<F-NOFAIL>`: this line is no failure by itself, its address and user belong to its session. It is one nevertheless
+//!   where a failure waits for an address, or where the session has named several users;
+//! - `<F-MLFGAINED>`: success, no failure either; failures of the session that still have no address are forgotten;
 //! - `<F-MLFFORGET>`: the session ends here;
 //! - `<F-ONCE>`: others may report the same attempt. The n-th line that this pattern matches in a session counts only
 //!   if fewer than n failures have been counted there, and an ordinary line likewise takes the place of one counted so.
 //!   (This tag is ours; the others mean what they mean in fail2ban.)
 
+mod backtracking;
 mod dialect;
+mod engine;
 mod halves;
 mod judge;
+mod linear;
 mod origin;
 mod patterns;
 mod session;
@@ -143,12 +149,16 @@ pub struct Filter {
     trust: Trust,
     branches: Vec<Branch>,
     session: Option<Field>,
+    /// Does it tell sessions apart, by a field or by what its patterns capture?
+    keeps_sessions: bool,
     address: Option<Field>,
     prefregex: Option<Pattern>,
     failregex: PatternSet,
     ignoreregex: PatternSet,
     fields: Vec<(Field, PatternSet)>,
     unanchored: Vec<Part>,
+    /// Needs any pattern backtracking?
+    backtracks: bool,
 }
 
 impl Filter {
@@ -157,7 +167,18 @@ impl Filter {
     /// # Errors
     /// Everything that is wrong with it, in the order of [`Part`].
     pub fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
-        compile(definition)
+        let mut faults = Vec::new();
+        let branches = origins(definition, &mut faults);
+        compile(definition, branches, faults)
+    }
+
+    /// Understands a definition without its `journalmatch`: such a filter takes no entry as its own, and is there to be
+    /// tried [anywhere](Trial::examine_anywhere).
+    ///
+    /// # Errors
+    /// As those of [`Filter::compile`].
+    pub fn from_nowhere(definition: &Definition) -> Result<Filter, Vec<Fault>> {
+        compile(definition, Vec::new(), Vec::new())
     }
 
     /// The filter's name.
@@ -181,15 +202,42 @@ impl Filter {
         &self.unanchored
     }
 
+    /// The patterns that need backtracking: look-around, back-references, conditionals and atomic groups. Every other
+    /// takes time in proportion to the text.
+    pub fn needs_backtracking(&self) -> Vec<Part> {
+        self.backtracking().map(|(part, _)| part).collect()
+    }
+
+    /// The patterns of which a search ended without an answer because it took too long, and how many did; such a search
+    /// counts as no match. Since the filter was compiled, whoever asked it.
+    pub fn given_up(&self) -> Vec<(Part, u64)> {
+        if !self.backtracks {
+            return Vec::new();
+        }
+        self.backtracking().filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn backtracking(&self) -> impl Iterator<Item = (Part, u64)> {
+        let prefregex = self.prefregex.iter().filter(|pattern| pattern.backtracks());
+        let prefregex = prefregex.map(|pattern| (Part::Prefregex, pattern.given_up()));
+        let those = |set: &PatternSet, part: &dyn Fn(usize) -> Part| -> Vec<(Part, u64)> {
+            set.given_up().enumerate().filter_map(|(at, count)| Some((part(at), count?))).collect()
+        };
+        let fields = self.fields.iter().enumerate();
+        let fields = fields.flat_map(move |(at, (_, set))| those(set, &|pattern| Part::Field(at, Some(pattern))));
+        prefregex
+            .chain(those(&self.failregex, &Part::Failregex))
+            .chain(those(&self.ignoreregex, &Part::Ignoreregex))
+            .chain(fields)
+    }
+
     /// Is every entry from the right origin a failure, because there is no pattern at all?
     fn takes_all(&self) -> bool {
         self.failregex.len() == 0 && self.fields.is_empty() && self.address.is_some()
     }
 }
 
-fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let branches = origins(definition, &mut faults);
+fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault>) -> Result<Filter, Vec<Fault>> {
     if definition.trust == Trust::Attested && definition.session.as_ref().is_some_and(|field| !field.is_attested()) {
         let reason = "a session needs a field that journald attests (its name starts with _, such as _PID): with any \
                       other a stranger joins somebody else's session";
@@ -220,6 +268,9 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
     let failing = || failregex.iter().chain(fields.iter().flat_map(|(_, patterns)| patterns));
     addresses(definition, prefregex.as_ref(), failing, &mut faults);
 
+    let roles = || prefregex.iter().map(Pattern::roles).chain(failing().map(|(_, pattern)| pattern.roles()));
+    let keeps_sessions = definition.session.is_some() || roles().any(|roles| roles.names_session() || roles.names_id());
+
     let prefixed = prefregex.as_ref().map(|pattern| (Part::Prefregex, pattern));
     let unanchored = prefixed
         .into_iter()
@@ -227,6 +278,8 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
         .filter(|(_, pattern)| !pattern.is_anchored())
         .map(|(part, _)| part)
         .collect();
+    let backtracks = prefregex.iter().chain(failing().map(|(_, pattern)| pattern)).any(Pattern::backtracks)
+        || ignoreregex.iter().any(|(_, pattern)| pattern.backtracks());
     let failregex = together(failregex, Part::Whole, &mut faults);
     let ignoreregex = together(ignoreregex, Part::Whole, &mut faults);
     let fields = fields
@@ -241,12 +294,14 @@ fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
             trust: definition.trust,
             branches,
             session: definition.session.clone(),
+            keeps_sessions,
             address: definition.address.clone(),
             prefregex,
             failregex,
             ignoreregex,
             fields,
             unanchored,
+            backtracks,
         }),
         _ => {
             faults.sort_by_key(|fault| fault.at);
@@ -294,11 +349,16 @@ fn addresses<'a, I: Iterator<Item = &'a Located>>(
     faults: &mut Vec<Fault>,
 ) {
     let given = definition.address.is_some() || prefregex.is_some_and(|pattern| pattern.roles().gives_address());
-    let by_session = definition.session.is_some() && failing().any(|(_, pattern)| pattern.roles().gives_address());
-    if !given && !by_session {
+    let told = failing().any(|(_, pattern)| pattern.roles().gives_address());
+    let in_session = definition.session.is_some() || prefregex.is_some_and(|pattern| pattern.roles().names_session());
+    let lost = |pattern: &Pattern| {
+        let by_session = told && (in_session || pattern.roles().names_session());
+        !by_session && !pattern.roles().gives_address() && pattern.roles().may_fail()
+    };
+    if !given {
         let reason = "captures no address: put <ADDR> where it stands (or name the field that holds it with address =, \
                       or let a session's other lines give it)";
-        let lost = failing().filter(|(_, pattern)| !pattern.roles().gives_address() && pattern.roles().may_fail());
+        let lost = failing().filter(|(_, pattern)| lost(pattern));
         faults.extend(lost.map(|(at, _)| Fault { at: *at, offset: None, reason: reason.into() }));
     }
     if definition.failregex.is_empty() && definition.fields.is_empty() && definition.address.is_none() {

@@ -1,23 +1,11 @@
 //! Compiled patterns: which of many matches a text, and what its groups mean.
 
-use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
-use regex_automata::meta;
-use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
-use regex_automata::nfa::thompson::{self, backtrack};
-use regex_automata::util::captures::{Captures, GroupInfo};
-use regex_automata::util::primitives::PatternID;
-use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, Span};
-use regex_syntax::hir::{Hir, Look};
+use regex_automata::{Anchored, Span, meta};
 
-use super::dialect::{self, Flaw};
-use super::halves::{self, Halves};
+use super::dialect::Flaw;
+use super::engine::{Engine, Memory, Understood};
+use super::linear;
 use crate::engine::entry::Text;
-
-/// The most that one set of patterns may need when compiled, in bytes: some thousand ordinary patterns.
-const PROGRAM_LIMIT: usize = 32 << 20;
-/// What the engine may keep of the automaton it builds as it goes, per set, in bytes.
-const CACHE_LIMIT: usize = 2 << 20;
 
 /// One pattern, understood and known to compile.
 #[derive(Clone, Debug)]
@@ -31,21 +19,8 @@ pub(super) struct Pattern {
 
 impl Pattern {
     pub(super) fn new(source: &str) -> Result<Pattern, Flaw> {
-        let translation = dialect::translate(source)?;
-        let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&translation.text);
-        let hir = hir.map_err(|error| {
-            let (offset, reason) = match &error {
-                regex_syntax::Error::Parse(error) => (error.span().start.offset, error.kind().to_string()),
-                regex_syntax::Error::Translate(error) => (error.span().start.offset, error.kind().to_string()),
-                _ => (0, error.to_string()),
-            };
-            Flaw { offset: Some(translation.source_of(offset)), reason }
-        })?;
-        let from_start = hir.properties().look_set_prefix().contains(Look::Start);
-        let to_end = hir.properties().look_set_suffix().contains(Look::End);
-        let engine = Engine::new(&translation.text, &hir, to_end)?;
-        let roles = Roles::of(engine.names());
-        Ok(Pattern { text: translation.text, engine, roles, from_start, to_end })
+        let Understood { engine, text, from_start, to_end } = Engine::of(source)?;
+        Ok(Pattern { text, roles: Roles::of(&engine)?, engine, from_start, to_end })
     }
 
     /// Makes it ready to be searched for by itself.
@@ -57,155 +32,32 @@ impl Pattern {
         &self.roles
     }
 
-    /// Does it say where the text begins and where it ends?
+    /// Does it surely say where the text begins and where it ends?
     pub(super) fn is_anchored(&self) -> bool {
         self.from_start && self.to_end
     }
-}
 
-fn build(texts: &[&str]) -> Result<meta::Regex, Flaw> {
-    let config =
-        meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PROGRAM_LIMIT)).hybrid_cache_capacity(CACHE_LIMIT);
-    meta::Builder::new().syntax(bytes()).configure(config).build_many(texts).map_err(|error| match error.size_limit() {
-        Some(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
-        None => Flaw::whole(error.to_string()),
-    })
-}
-
-/// Patterns are about bytes: what they match need not be UTF-8.
-fn bytes() -> syntax::Config {
-    syntax::Config::new().unicode(false).utf8(false)
-}
-
-/// One pattern that tells its groups.
-#[derive(Clone, Debug)]
-struct Engine {
-    /// For whole texts that may or may not match: only where the pattern is searched for alone.
-    single: Option<Regex>,
-    /// The quickest at groups, for whole texts known to match, where the pattern allows it.
-    halves: Option<Halves>,
-    /// The next quickest in short texts, for those known to match.
-    groups: backtrack::BoundedBacktracker,
-    /// For texts whose end is not known, which the others cannot be told of, and for those that `groups` gives up on.
-    patient: PikeVM,
-    /// Does it say where the text ends?
-    to_end: bool,
-}
-
-/// The memory of an engine.
-#[derive(Debug)]
-struct Memory {
-    locations: Option<CaptureLocations>,
-    halves: Option<halves::Memory>,
-    groups: backtrack::Cache,
-    /// Made when first needed.
-    patient: Option<pikevm::Cache>,
-    captures: Captures,
-    /// Where each group of the last match stands, by its number.
-    spans: Vec<Option<Span>>,
-}
-
-impl Engine {
-    fn new(text: &str, hir: &Hir, to_end: bool) -> Result<Engine, Flaw> {
-        let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PROGRAM_LIMIT));
-        let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
-        let groups = groups.map_err(|error| match error.size_limit() {
-            Some(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
-            None => Flaw::whole(error.to_string()),
-        })?;
-        let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
-        Ok(Engine { single: None, halves: Halves::of(hir), groups, patient, to_end })
+    /// Does it need an engine that backtracks?
+    pub(super) fn backtracks(&self) -> bool {
+        self.engine.backtracks()
     }
 
-    /// The names of its groups.
-    fn names(&self) -> &GroupInfo {
-        self.groups.get_nfa().group_info()
-    }
-
-    fn memory(&self) -> Memory {
-        Memory {
-            locations: self.single.as_ref().map(Regex::capture_locations),
-            halves: self.halves.as_ref().map(Halves::memory),
-            groups: self.groups.create_cache(),
-            patient: None,
-            captures: self.groups.create_captures(),
-            spans: Vec::new(),
-        }
-    }
-
-    /// Does it match? Where its groups stand is then in the memory.
-    fn search(&self, text: Text<'_>, memory: &mut Memory) -> bool {
-        memory.spans.clear();
-        if text.cut && (self.to_end || text.bytes.is_empty()) {
-            return false;
-        }
-        let (Some(single), Some(locations)) = (&self.single, &mut memory.locations) else {
-            return self.search_patiently(&input(text), memory);
-        };
-        let Some(found) = single.captures_read(locations, text.bytes) else { return false };
-        if text.cut && found.end() == text.bytes.len() {
-            // Perhaps another one ends before. What ends before anyhow is found by both, and by this one quicker.
-            return self.search_patiently(&input(text), memory);
-        }
-        let places = (0..locations.len()).map(|group| locations.get(group).map(|(start, end)| Span { start, end }));
-        memory.spans.extend(places);
-        true
-    }
-
-    /// Makes ready for texts that may or may not match.
-    fn alone(self, text: &str) -> Result<Engine, Flaw> {
-        let single =
-            RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
-        let single = single.map_err(|error| match error {
-            regex::Error::CompiledTooBig(limit) => Flaw::whole(format!("needs more than {limit} bytes when compiled")),
-            error => Flaw::whole(error.to_string()),
-        })?;
-        Ok(Engine { single: Some(single), ..self })
-    }
-
-    /// The groups of a match that starts where the text does and is known to be there.
-    fn read(&self, text: Text<'_>, memory: &mut Memory) {
-        if let (Some(halves), Some(own), false) = (&self.halves, &mut memory.halves, text.cut) {
-            memory.spans.clear();
-            memory.spans.resize(self.names().group_len(PatternID::ZERO), None);
-            if halves.read(text.bytes, own, &mut memory.spans) {
-                return;
-            }
-        }
-        let input = &input(text).anchored(Anchored::Yes);
-        // It gives up on texts that are too long for its memory.
-        if self.groups.try_captures(&mut memory.groups, input.clone(), &mut memory.captures).is_ok() {
-            memory.take_captures();
-        } else {
-            self.search_patiently(input, memory);
-        }
-    }
-
-    fn search_patiently(&self, input: &Input<'_>, memory: &mut Memory) -> bool {
-        let cache = memory.patient.get_or_insert_with(|| self.patient.create_cache());
-        self.patient.search(cache, input, &mut memory.captures);
-        memory.take_captures();
-        memory.captures.is_match()
-    }
-}
-
-impl Memory {
-    fn take_captures(&mut self) {
-        self.spans.clear();
-        self.spans.extend((0..self.captures.group_len()).map(|group| self.captures.get_group(group)));
-    }
-
-    fn span(&self, group: usize) -> Option<Span> {
-        self.spans.get(group).copied().flatten()
+    /// How many searches ended without an answer.
+    pub(super) fn given_up(&self) -> u64 {
+        self.engine.given_up()
     }
 }
 
 /// What a pattern's groups mean: their numbers in the engine.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roles {
-    /// Where an address may stand, the first that took part decides.
+    /// Where an address may stand, the first that holds anything decides.
     address: Vec<usize>,
     user: Vec<usize>,
+    /// What tells sessions apart.
+    session: Vec<usize>,
+    /// What fail2ban would ban: an address, or what belongs together.
+    id: Vec<usize>,
     nofail: Option<usize>,
     forget: Option<usize>,
     gained: Option<usize>,
@@ -214,25 +66,36 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    fn of(groups: &GroupInfo) -> Roles {
-        let pattern = PatternID::ZERO;
-        let group = |name: &str| groups.to_index(pattern, name);
-        let mut user: Vec<usize> = group("user").into_iter().collect();
-        let names = groups.pattern_names(pattern).enumerate();
-        user.extend(names.filter(|(_, name)| name.is_some_and(|name| name.starts_with("alt_user"))).map(|(at, _)| at));
-        Roles {
-            address: ["fid", "addr", "host", "ip4", "ip6"].into_iter().filter_map(group).collect(),
-            user,
+    fn of(engine: &Engine) -> Result<Roles, Flaw> {
+        let group = |name: &str| engine.group(name);
+        // `alt_user`, `alt_user_1`, …: in the order of their names, as fail2ban takes them.
+        let named_as = |prefix: &str| {
+            let mut names: Vec<(&str, usize)> =
+                engine.names().filter(|(_, name)| name.starts_with(prefix)).map(|(at, name)| (name, at)).collect();
+            names.sort_unstable();
+            names.into_iter().map(|(_, at)| at).collect::<Vec<_>>()
+        };
+        let either = |name: &str| group(name).into_iter().chain(named_as(&format!("alt_{name}"))).collect::<Vec<_>>();
+        let parts = |name: &str, tuple: &str| {
+            let parts: Vec<usize> = group(name).into_iter().chain(named_as(tuple)).collect();
+            let too_many = || Flaw::whole(format!("a key has at most {PARTS} parts"));
+            if parts.len() > PARTS { Err(too_many()) } else { Ok(parts) }
+        };
+        Ok(Roles {
+            address: ["addr", "host", "ip4", "ip6"].into_iter().flat_map(either).collect(),
+            user: either("user"),
+            session: parts("mlfid", "tuple_mlfid")?,
+            id: parts("fid", "tuple_id")?,
             nofail: group("nofail"),
             forget: group("mlfforget"),
             gained: group("mlfgained"),
             once: group("once"),
             content: group("content"),
-        }
+        })
     }
 
     pub(super) fn gives_address(&self) -> bool {
-        !self.address.is_empty()
+        !self.address.is_empty() || !self.id.is_empty()
     }
 
     pub(super) fn has_content(&self) -> bool {
@@ -248,6 +111,34 @@ impl Roles {
     pub(super) fn is_once(&self) -> bool {
         self.once.is_some()
     }
+
+    /// Does it say which session a line belongs to?
+    pub(super) fn names_session(&self) -> bool {
+        !self.session.is_empty()
+    }
+
+    /// Does it say what belongs together, if it is no address?
+    pub(super) fn names_id(&self) -> bool {
+        !self.id.is_empty()
+    }
+}
+
+/// A key has no more parts than these.
+const PARTS: usize = 4;
+
+/// What the groups of a key captured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Parts<'t>([Option<&'t [u8]>; PARTS]);
+
+impl<'t> Parts<'t> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'t [u8]> {
+        self.0.into_iter().flatten()
+    }
+
+    /// These, or where none took part the others.
+    pub(super) fn or(self, others: Parts<'t>) -> Parts<'t> {
+        if self.iter().next().is_some() { self } else { others }
+    }
 }
 
 /// What one match says.
@@ -256,6 +147,8 @@ pub(super) struct Finding<'t> {
     /// The text where the address stands, if a group for it took part.
     pub(super) address: Option<&'t [u8]>,
     pub(super) user: Option<&'t [u8]>,
+    pub(super) session: Parts<'t>,
+    pub(super) id: Parts<'t>,
     pub(super) nofail: bool,
     pub(super) forget: bool,
     pub(super) gained: bool,
@@ -266,17 +159,25 @@ pub(super) struct Finding<'t> {
 
 impl Finding<'_> {
     fn read<'t>(roles: &Roles, memory: &Memory, text: &'t [u8]) -> Finding<'t> {
-        let group = |index: usize| memory.span(index);
-        let bytes = |index: usize| group(index).map(|span| &text[span.start..span.end]);
-        let took_part = |index: Option<usize>| index.and_then(group).is_some();
+        let bytes = |index: usize| memory.span(index).map(|span| &text[span.start..span.end]);
+        let first = |groups: &[usize]| groups.iter().find_map(|index| bytes(*index).filter(|text| !text.is_empty()));
+        let parts = |groups: &[usize]| {
+            let mut parts = Parts::default();
+            parts.0.iter_mut().zip(groups).for_each(|(part, group)| *part = bytes(*group));
+            parts
+        };
+        // As in fail2ban, what captures nothing says nothing.
+        let says = |index: Option<usize>| index.and_then(bytes).is_some_and(|text| !text.is_empty());
         Finding {
-            address: roles.address.iter().find_map(|index| bytes(*index)),
-            user: roles.user.iter().find_map(|index| bytes(*index).filter(|user| !user.is_empty())),
-            nofail: took_part(roles.nofail),
-            forget: took_part(roles.forget),
-            gained: took_part(roles.gained),
-            once: took_part(roles.once),
-            content: roles.content.and_then(group),
+            address: first(&roles.address),
+            user: first(&roles.user),
+            session: parts(&roles.session),
+            id: parts(&roles.id),
+            nofail: says(roles.nofail),
+            forget: says(roles.forget),
+            gained: says(roles.gained),
+            once: says(roles.once),
+            content: roles.content.and_then(|index| memory.span(index)),
         }
     }
 }
@@ -284,12 +185,21 @@ impl Finding<'_> {
 /// Several patterns, of which the first that matches decides.
 #[derive(Debug)]
 pub(super) struct PatternSet {
-    /// Which pattern matches, asked of all at once: where all are tied to the start of the text.
+    /// Which of the linear patterns matches, asked of all at once: where all of them are tied to the start of the text.
     ///
     /// There the patterns' order decides, as it does one by one.
-    which: Option<meta::Regex>,
+    which: Option<Which>,
     engines: Vec<Engine>,
     roles: Vec<Roles>,
+}
+
+#[derive(Debug)]
+struct Which {
+    linear: meta::Regex,
+    /// The numbers of its patterns.
+    numbers: Vec<usize>,
+    /// The numbers of the others, which backtrack and are asked one by one.
+    others: Vec<usize>,
 }
 
 /// The memory of a search, made once and used again.
@@ -301,9 +211,11 @@ pub(super) struct Scratch {
 
 impl PatternSet {
     pub(super) fn new(patterns: Vec<Pattern>) -> Result<PatternSet, Flaw> {
-        let together = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.from_start);
-        let texts: Vec<&str> = patterns.iter().map(|pattern| pattern.text.as_str()).collect();
-        let which = if together { Some(build(&texts)?) } else { None };
+        let (others, numbers): (Vec<usize>, Vec<usize>) =
+            (0..patterns.len()).partition(|number| patterns[*number].backtracks());
+        let together = !numbers.is_empty() && numbers.iter().all(|number| patterns[*number].from_start);
+        let texts: Vec<&str> = numbers.iter().map(|number| patterns[*number].text.as_str()).collect();
+        let which = if together { Some(Which { linear: linear::together(&texts)?, numbers, others }) } else { None };
         let patterns: Vec<Pattern> =
             if together { patterns } else { patterns.into_iter().map(Pattern::alone).collect::<Result<_, _>>()? };
         let (engines, roles) = patterns.into_iter().map(|pattern| (pattern.engine, pattern.roles)).unzip();
@@ -316,7 +228,7 @@ impl PatternSet {
 
     pub(super) fn scratch(&self) -> Scratch {
         Scratch {
-            which: self.which.as_ref().map(meta::Regex::create_cache),
+            which: self.which.as_ref().map(|which| which.linear.create_cache()),
             engines: self.engines.iter().map(Engine::memory).collect(),
         }
     }
@@ -326,13 +238,20 @@ impl PatternSet {
         if text.cut && text.bytes.is_empty() {
             return None;
         }
-        if let (Some(which), Some(cache)) = (&self.which, &mut scratch.which) {
-            let pattern = which.search_half_with(cache, &input(text).anchored(Anchored::Yes))?.pattern().as_usize();
-            self.engines[pattern].read(text, &mut scratch.engines[pattern]);
-            return Some(pattern);
+        let Scratch { which: cache, engines: memories } = scratch;
+        let (Some(which), Some(cache)) = (&self.which, cache) else {
+            let mut engines = self.engines.iter().zip(memories);
+            return engines.position(|(engine, memory)| engine.search(text, memory));
+        };
+        let found = which.linear.search_half_with(cache, &linear::input(text).anchored(Anchored::Yes));
+        let found = found.map(|found| which.numbers[found.pattern().as_usize()]);
+        let mut before = which.others.iter().copied().take_while(|number| found.is_none_or(|found| *number < found));
+        if let Some(number) = before.find(|number| self.engines[*number].search(text, &mut memories[*number])) {
+            return Some(number);
         }
-        let mut engines = self.engines.iter().zip(&mut scratch.engines);
-        engines.position(|(engine, memory)| engine.search(text, memory))
+        let found = found?;
+        self.engines[found].read(text, &mut memories[found]);
+        Some(found)
     }
 
     /// What the match of this pattern that `scratch` holds says about `text`.
@@ -342,12 +261,30 @@ impl PatternSet {
 
     /// The groups of that match by name.
     pub(super) fn named(&self, pattern: usize, text: &[u8], scratch: &Scratch) -> Vec<(String, Vec<u8>)> {
-        named(self.engines[pattern].names(), &scratch.engines[pattern], text)
+        self.engines[pattern].named(&scratch.engines[pattern], text)
     }
 
     /// Which of the patterns report what others may report too.
     pub(super) fn once_patterns(&self) -> impl Iterator<Item = bool> {
         self.roles.iter().map(Roles::is_once)
+    }
+
+    /// For each of the patterns, how many searches ended without an answer; `None` for those that always give one.
+    pub(super) fn given_up(&self) -> impl Iterator<Item = Option<u64>> {
+        self.engines.iter().map(|engine| engine.backtracks().then(|| engine.given_up()))
+    }
+}
+
+impl Scratch {
+    /// The numbers of the patterns that gave no answer on the last entry.
+    pub(super) fn gave_up(&self) -> impl Iterator<Item = usize> {
+        let memories = self.engines.iter().enumerate();
+        memories.filter(|(_, memory)| memory.gave_up()).map(|(number, _)| number)
+    }
+
+    /// Before another entry.
+    pub(super) fn forget(&mut self) {
+        self.engines.iter_mut().for_each(Memory::forget);
     }
 }
 
@@ -371,22 +308,16 @@ impl Single {
     }
 
     pub(super) fn named(&self, text: &[u8]) -> Vec<(String, Vec<u8>)> {
-        named(self.engine.names(), &self.memory, text)
+        self.engine.named(&self.memory, text)
     }
-}
 
-/// A cut text is searched up to its last byte but one: there `$` cannot match, and what stands at the cut is known.
-fn input(text: Text<'_>) -> Input<'_> {
-    let end = if text.cut { text.bytes.len().saturating_sub(1) } else { text.bytes.len() };
-    Input::new(text.bytes).span(0..end)
-}
+    /// Did it give no answer on the last entry?
+    pub(super) fn gave_up(&self) -> bool {
+        self.memory.gave_up()
+    }
 
-fn named(groups: &GroupInfo, memory: &Memory, text: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let names = groups.pattern_names(PatternID::ZERO).enumerate();
-    names
-        .filter_map(|(index, name)| {
-            let span = memory.span(index)?;
-            Some((name?.to_owned(), text[span.start..span.end].to_vec()))
-        })
-        .collect()
+    /// Before another entry.
+    pub(super) fn forget(&mut self) {
+        self.memory.forget();
+    }
 }

@@ -18,8 +18,58 @@ pub const SESSION_LIMIT: usize = 4096;
 const SESSION_LIMIT_TOGETHER: usize = 4 * SESSION_LIMIT;
 /// A session that said nothing for so long is over, and what comes under its key is another.
 const IDLE: Duration = Duration::from_secs(300);
-/// No key of journald's is longer; an entry with a longer one has no session.
+/// No key of journald's is longer, nor any that a daemon numbers its connections with; an entry with a longer one has no
+/// session.
 const KEY_LIMIT: usize = 64;
+
+/// The parts of a key, written one after another.
+#[derive(Debug, Default)]
+pub(super) struct KeyText {
+    bytes: Vec<u8>,
+    /// How long the parts are, all together.
+    length: usize,
+}
+
+/// What a part of a key is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KeyPart {
+    /// The value of the filter's session field.
+    Field,
+    /// What a pattern captured as the session's.
+    Session,
+    /// What a pattern captured in the place of an address, and is none.
+    Id,
+}
+
+impl KeyText {
+    /// Another key.
+    pub(super) fn begin(&mut self) {
+        self.bytes.clear();
+        self.length = 0;
+    }
+
+    /// Adds a part. Keys of other parts differ, however those read one after another.
+    pub(super) fn add(&mut self, part: KeyPart, text: &[u8]) {
+        self.length = self.length.saturating_add(text.len());
+        if self.length <= KEY_LIMIT {
+            self.bytes.extend([part as u8, text.len() as u8]);
+            self.bytes.extend_from_slice(text);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.length == 0
+    }
+
+    /// Has it any part, and is none too long?
+    pub(super) fn is_whole(&self) -> bool {
+        !self.bytes.is_empty() && self.length <= KEY_LIMIT
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// What one line says about its session.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +125,7 @@ pub struct OpenSessions {
     pub(in crate::engine) sessions: Vec<(Key, Session)>,
 }
 
-/// Which session: the value of the filter's session field, in one boot.
+/// Which session: the value of the filter's session field and what its patterns captured, in one boot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::engine) struct Key {
     pub(in crate::engine) boot: u128,
@@ -107,9 +157,6 @@ impl Sessions {
 
     /// What becomes of `line` in the session of this key.
     pub(super) fn tell(&mut self, boot: u128, value: &[u8], stamp: Stamp, line: Line<'_>) -> Standing {
-        if value.len() > KEY_LIMIT {
-            return alone(line);
-        }
         let mut entry = match self.young.entry(Key { boot, value: value.into() }) {
             hash_map::Entry::Occupied(entry) => entry,
             hash_map::Entry::Vacant(entry) => {

@@ -170,7 +170,8 @@ impl Station {
     }
 }
 
-fn terms<'a>(filters: impl Iterator<Item = &'a Filter>) -> Option<Vec<(Field, Vec<u8>)>> {
+/// The terms that together select all entries of these filters.
+pub(super) fn terms<'a>(filters: impl Iterator<Item = &'a Filter>) -> Option<Vec<(Field, Vec<u8>)>> {
     let mut all = Vec::new();
     for branch in filters.flat_map(|filter| &filter.branches) {
         all.extend(branch.terms()?);
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_at_once() {
-        let mut filter = definition(&["_COMM=sshd", UNIT], &["^no address$", "^a(?=b) <ADDR>$", "^<ADDR>[z-a]$"]);
+        let mut filter = definition(&["_COMM=sshd", UNIT], &["^no address$", "^a(?<=b+) <ADDR>$", "^<ADDR>[z-a]$"]);
         filter.prefregex = Some("^no content".into());
         filter.ignoreregex = vec!["(".into()];
         let faults = Filter::compile(&filter).expect_err("six faults");
@@ -336,5 +337,123 @@ mod tests {
     fn open_patterns_are_taken_and_told() {
         let filter = compiled(&definition(&[UNIT], &["^bad <ADDR>$", "bad <ADDR>$", "^bad <ADDR>"]));
         assert_eq!(filter.unanchored(), [Part::Failregex(1), Part::Failregex(2)]);
+    }
+
+    #[test]
+    fn what_backtracks_stands_in_its_place_among_the_others() {
+        let patterns = ["^(?P<a>bad) <ADDR>$", "^(?P<b>b)(?=a).* <ADDR>$", "^(?P<c>b.*) <ADDR>$", "(?<!x)bit <ADDR>$"];
+        let filter = compiled(&definition(&[UNIT], &patterns));
+        assert_eq!(filter.needs_backtracking(), [Part::Failregex(1), Part::Failregex(3)]);
+        assert_eq!(filter.unanchored(), [Part::Failregex(3)]);
+        let mut trial = Trial::new(filter);
+        for (text, decides) in [("bad", 0), ("bat", 1), ("bit", 2), ("a bit", 3)] {
+            let verdict = trial.message(format!("{text} 192.0.2.1").as_bytes());
+            assert_eq!(verdict.pattern, Some(Part::Failregex(decides)), "{text}");
+            assert_eq!(verdict.outcome, Outcome::Failure("192.0.2.1".parse().unwrap()));
+        }
+        assert_eq!(trial.message(b"x bit 192.0.2.1x").outcome, Outcome::NoMatch);
+    }
+
+    #[test]
+    fn a_pattern_that_gives_up_is_told_and_the_next_one_decides() {
+        let mut filter = definition(&[UNIT], &["^(?:a|aa|aaa)*(?<=b) ?<ADDR>?$", "^a+ <ADDR>$"]);
+        filter.prefregex = Some("^<F-CONTENT>.*</F-CONTENT>$".into());
+        let filter = compiled(&filter);
+        let mut trial = Trial::new(Arc::clone(&filter));
+        let verdict = trial.message(format!("{} 192.0.2.1", "a".repeat(100)).as_bytes());
+        assert_eq!(verdict.pattern, Some(Part::Failregex(1)));
+        assert_eq!(verdict.gave_up, [Part::Failregex(0)]);
+        assert_eq!(filter.given_up(), [(Part::Failregex(0), 1)]);
+        assert_eq!(trial.message(b"192.0.2.1").gave_up, []);
+        assert_eq!(filter.given_up(), [(Part::Failregex(0), 1)]);
+    }
+
+    /// The outcomes of these messages, one after another.
+    fn told(filter: &Definition, messages: &[&str]) -> Vec<String> {
+        let mut trial = Trial::new(compiled(filter));
+        let outcome = |text: &&str| match trial.message(text.as_bytes()).outcome {
+            Outcome::Failure(address) => address.to_string(),
+            other => format!("{other:?}"),
+        };
+        messages.iter().map(outcome).collect()
+    }
+
+    #[test]
+    fn a_text_tells_its_session() {
+        let mut filter = definition(
+            &[UNIT],
+            &[
+                "^<F-NOFAIL>open</F-NOFAIL> <ADDR>$",
+                "^fail$",
+                "^<F-MLFGAINED>in</F-MLFGAINED>$",
+                "^<F-MLFFORGET>bye</F-MLFFORGET>$",
+            ],
+        );
+        filter.prefregex = Some(
+            "^(?:c=<F-MLFID>\\d+</F-MLFID>(?:/<F-TUPLE_MLFID>\\d+</F-TUPLE_MLFID>)? )?<F-CONTENT>.+</F-CONTENT>$"
+                .into(),
+        );
+        let messages = [
+            "c=1 open 192.0.2.1",
+            "c=2 fail",
+            "c=1 fail",
+            "c=2 open 192.0.2.2",
+            "c=1/1 fail",
+            "fail",
+            "c=1 bye",
+            "c=1 fail",
+        ];
+        let expected = ["NoFail", "Pending", "192.0.2.1", "192.0.2.2", "Pending", "Pending", "192.0.2.1", "Pending"];
+        assert_eq!(told(&filter, &messages), expected);
+        let long = format!("c={} open 192.0.2.1", "1".repeat(65));
+        let later = format!("c={} fail", "1".repeat(65));
+        assert_eq!(told(&filter, &[&long, &later]), ["NoFail", "Pending"], "a key that is too long is none");
+        assert_eq!(told(&filter, &["c=1 fail", "c=1 in", "c=1 open 192.0.2.1"]), ["Pending", "Success", "NoFail"]);
+    }
+
+    #[test]
+    fn the_session_field_and_the_text_tell_it_together() {
+        let mut filter = definition(
+            &[UNIT],
+            &["^c=<F-MLFID>\\d+</F-MLFID> <F-NOFAIL>open</F-NOFAIL> <ADDR>$", "^c=<F-MLFID>\\d+</F-MLFID> fail$"],
+        );
+        filter.session = Some("_PID".parse().unwrap());
+        let mut sieve = sieve(&[("j", &compiled(&filter))]);
+        let mut told =
+            |pid: &str, text: &str| hits(&mut sieve, &[UNIT, &format!("_PID={pid}"), &format!("MESSAGE=c={text}")]);
+        assert!(told("7", "1 open 192.0.2.1").is_empty());
+        assert!(told("8", "1 fail").is_empty() && told("7", "2 fail").is_empty());
+        assert_eq!(told("7", "1 fail"), ["j 192.0.2.1"]);
+        assert_eq!(sieve.sessions()[0].sessions.len(), 3);
+    }
+
+    #[test]
+    fn an_id_is_an_address_or_what_belongs_together() {
+        let filter = definition(
+            &[UNIT],
+            &[
+                "^<F-ID>\\S+</F-ID>(?:/<F-TUPLE_ID>\\w+</F-TUPLE_ID>)? from <ADDR>$",
+                "^<F-ID>\\S+</F-ID>(?:/<F-TUPLE_ID>\\w+</F-TUPLE_ID>)? again$",
+            ],
+        );
+        let messages = [
+            "192.0.2.9 from 192.0.2.1",
+            "192.0.2.9 again",
+            "root from 192.0.2.1",
+            "bob again",
+            "root again",
+            "root/a again",
+        ];
+        let expected = ["192.0.2.9", "192.0.2.9", "192.0.2.1", "Pending", "192.0.2.1", "Pending"];
+        assert_eq!(told(&filter, &messages), expected);
+    }
+
+    #[test]
+    fn what_captures_nothing_says_nothing() {
+        let filter = definition(
+            &[UNIT],
+            &["^<F-NOFAIL>.*?</F-NOFAIL> <ADDR>(?: <F-USER>\\w*</F-USER>(?:,<F-ALT_USER>\\w+</F-ALT_USER>)?)?$"],
+        );
+        assert_eq!(told(&filter, &[" 192.0.2.1", "x 192.0.2.1"]), ["192.0.2.1", "NoFail"]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::judge::{Judge, Judgement};
 use super::session::Standing;
-use super::{Filter, Part};
+use super::{Filter, Part, sieve};
 use crate::engine::entry::{Entry, Field, Page, Slot, Wanted};
 use crate::engine::time::Stamp;
 
@@ -28,6 +28,8 @@ pub struct Verdict {
     pub pattern: Option<Part>,
     /// Everything that this pattern and the prefregex captured, by name: `addr`, `user`, `fport`, …
     pub captures: Vec<(String, Vec<u8>)>,
+    /// The patterns that gave no answer because it would have taken too long; they count as if they did not match.
+    pub gave_up: Vec<Part>,
 }
 
 /// What becomes of an entry.
@@ -67,11 +69,17 @@ impl Trial {
         &self.wanted
     }
 
+    /// What sd-journal is asked for so that it delivers every entry from where the filter's `journalmatch` says; `None`:
+    /// all entries.
+    pub fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>> {
+        sieve::terms(std::iter::once(self.judge.filter()))
+    }
+
     /// Tries an entry.
     pub fn examine(&mut self, entry: Entry<'_>) -> Verdict {
         let mut branches = self.judge.filter().branches.iter().zip(&self.branches);
         if !branches.any(|(branch, slots)| branch.holds(entry, slots)) {
-            return Verdict { outcome: Outcome::Elsewhere, pattern: None, captures: Vec::new() };
+            return Verdict { outcome: Outcome::Elsewhere, pattern: None, captures: Vec::new(), gave_up: Vec::new() };
         }
         judge(&mut self.judge, entry)
     }
@@ -96,8 +104,9 @@ fn judge(judge: &mut Judge, entry: Entry<'_>) -> Verdict {
         Judgement::Unreadable { found } => (Outcome::NoAddress, Some(found)),
         Judgement::Line { found, standing, gained } => (outcome(standing, gained), Some(found)),
     };
+    let gave_up = judge.gave_up();
     let captures = found.map(|found| judge.captures(entry, found)).unwrap_or_default();
-    Verdict { outcome, pattern: found.map(super::judge::Found::part), captures }
+    Verdict { outcome, pattern: found.map(super::judge::Found::part), captures, gave_up }
 }
 
 fn outcome(standing: Standing, gained: bool) -> Outcome {
