@@ -46,7 +46,7 @@ pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
     let path = path.to_path_buf();
     let mut filters = Filters::read([(&name, &path, tree.as_ref(), Vec::new())], false);
     let filter = filters.named(&name, mode, &mut problems);
-    problems.extend(filters.warning(&name));
+    problems.extend(filters.warning(&name, mode));
     LoadedFilter { filter, problems: sorted(problems), file: Some(path) }
 }
 
