@@ -6,7 +6,7 @@ use super::draft::{Draft, Line, Origin, Part};
 use super::error::ImportError;
 use super::sections::{Overrides, Value};
 use super::tree::Tree;
-use super::{prefix, toml, words};
+use super::{prefix, spelled, toml, words};
 
 /// What was left out or changed, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,11 +52,18 @@ impl Translator<'_> {
             Some(value) => Ok(Some(value.clone())),
             None => definition.get(option),
         };
+        let daemons = daemons(&definition, name);
+        let chosen = given("prefregex")?.is_some_and(|value| !value.text.trim().is_empty());
         let mut session = false;
         let mut patterns = |option: &str| -> Result<Vec<Line>, ImportError> {
             let Some(value) = given(option)? else { return Ok(Vec::new()) };
             let lines = value.text.lines().map(str::trim).filter(|line| !line.is_empty());
-            let bare = lines.map(prefix::bare).map(|bare| {
+            // What a prefregex leaves to the others has no prefix.
+            let whole = option == "prefregex" || !chosen;
+            let bare = lines.map(|line| {
+                let spelled = || daemons.iter().find_map(|daemon| spelled::behind(line, daemon));
+                let rest = if whole && !line.contains(prefix::MARK) { spelled() } else { None };
+                let bare = prefix::bare(rest.as_deref().unwrap_or(line));
                 session |= bare.session;
                 Line { text: bare.text, origin: Origin::At(value.place.clone()) }
             });
@@ -130,6 +137,19 @@ impl Translator<'_> {
         }
         Ok(())
     }
+}
+
+/// The names that a prefix may have: of the daemon as far as it is one word, and of the filter.
+fn daemons(definition: &Definition, name: &str) -> Vec<String> {
+    let daemon = definition.get("_daemon").ok().flatten().map(|value| value.text).unwrap_or_default();
+    let word = |text: &str| -> String {
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).collect()
+    };
+    let first = name.split('-').next().unwrap_or(name);
+    let mut names: Vec<String> =
+        [word(&daemon), word(name), word(first)].into_iter().filter(|name| !name.is_empty()).collect();
+    names.dedup();
+    names
 }
 
 /// Is it what every filter says?
