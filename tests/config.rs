@@ -255,6 +255,17 @@ fn a_filter_that_trusts_what_is_claimed_is_pointed_out_where_it_runs() {
     };
     assert_eq!(told(b"[jail.f]\n"), []);
     assert_eq!(told(b"[jail.f]\nenabled = true\n"), [(Severity::Warning, "filter.f.trust".to_owned())]);
+
+    let filter = [FILTER, b"[mode.stdout]\ntrust = 'claimed'\njournalmatch = ['SYSLOG_IDENTIFIER=x']\n"].concat();
+    let told = |mode: &str| {
+        let jail = format!("[jail.f]\nenabled = true\n{mode}");
+        let directory = directory(&[("filter.d/f.toml", &filter), ("banish.toml", jail.as_bytes())]);
+        let loaded = load(&Layout::Directory(directory.path().to_owned()));
+        assert!(!loaded.any_error());
+        loaded.problems.iter().map(|problem| problem.key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), Vec::<String>::new());
+    assert_eq!(told("mode = 'stdout'\n"), ["filter.f.mode.stdout.trust"]);
 }
 
 #[test]

@@ -36,7 +36,8 @@ fn every_shipped_filter_is_anchored_attested_and_has_a_table_and_a_jail() {
         for mode in modes(&name) {
             let filter = filter(&name, &mode);
             assert_eq!(filter.unanchored(), [], "{name}, mode {mode}");
-            assert_eq!(filter.trust(), Trust::Attested, "{name}");
+            // Where a daemon does not escape line ends, its standard output is nobody's but those who write into it.
+            assert!(filter.trust() == Trust::Attested || mode == "stdout", "{name}, mode {mode}");
         }
         let table = table(&format!("tests/filters/{name}.toml"));
         assert!(!cases(&table).is_empty(), "{name} has no case");

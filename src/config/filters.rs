@@ -9,7 +9,7 @@ use super::merged::{Item, Merged, Table, excerpt};
 use super::problem::Problem;
 use super::source::{NORMAL, Source, strings};
 use super::words::nearest;
-use crate::engine::filter::{Definition, Filter, Trust};
+use crate::engine::filter::{Definition, Filter};
 
 /// All configurations together look at no more different fields than that.
 const FIELD_LIMIT: usize = 1000;
@@ -109,11 +109,10 @@ impl<'a> Filters<'a> {
         self.ready(name, mode, problems)
     }
 
-    /// What deserves a warning where a running jail uses this filter.
-    pub(super) fn warning(&self, name: &str) -> Option<Problem> {
-        let source = self.sources.get(name)?.as_ref().filter(|source| source.trust == Trust::Claimed)?;
-        let text = "the sender's own word is trusted: any local user can have anybody banned";
-        Some(source.whole.table().ok()?.at("trust")?.warning(text))
+    /// What deserves a warning where a running jail uses this filter in this mode.
+    pub(super) fn warning(&self, name: &str, mode: &str) -> Option<Problem> {
+        let text = "the sender's own word is trusted: who writes such entries can have anybody banned";
+        Some(self.sources.get(name)?.as_ref()?.claimed(mode)?.warning(text))
     }
 
     /// Compiles what no jail asked for, for the sake of its problems.

@@ -65,7 +65,7 @@ pub(super) fn read<'a>(
             let broken = problems[before..].iter().any(|problem| problem.severity == Severity::Error);
             match jail.filter(|_| !broken && !doubtful.contains(item.name())) {
                 Some(jail) => {
-                    problems.extend(filters.warning(&jail.filter_name).filter(|_| jail.enabled));
+                    problems.extend(filters.warning(&jail.filter_name, &jail.mode).filter(|_| jail.enabled));
                     read.push(jail);
                 }
                 None => drop(doubtful.insert(item.name().to_owned())),

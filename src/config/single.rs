@@ -59,7 +59,7 @@ fn read(path: &Path, fragment: Option<Fragment>, mode: &str, mut problems: Vec<P
     let path = path.to_path_buf();
     let mut filters = Filters::read([(&name, &path, tree.as_ref(), Vec::new())], false);
     let filter = filters.named(&name, mode, &mut problems);
-    problems.extend(filters.warning(&name));
+    problems.extend(filters.warning(&name, mode));
     LoadedFilter { filter, problems: sorted(problems), file: Some(path) }
 }
 

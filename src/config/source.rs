@@ -26,8 +26,8 @@ const KEYS: [&str; 11] = [
     "field",
     "mode",
 ];
-const MODE_KEYS: [&str; 7] =
-    ["description", "includes", "replaces", "journalmatch", "failregex", "ignoreregex", "field"];
+const MODE_KEYS: [&str; 8] =
+    ["description", "includes", "replaces", "journalmatch", "trust", "failregex", "ignoreregex", "field"];
 const FIELD_KEYS: [&str; 2] = ["name", "failregex"];
 const TRUST: [(&str, Trust); 2] = [("attested", Trust::Attested), ("claimed", Trust::Claimed)];
 
@@ -37,7 +37,6 @@ pub(super) struct Source<'a> {
     pub(super) whole: Item<'a>,
     /// Is something wrong already before it is compiled?
     pub(super) broken: bool,
-    pub(super) trust: Trust,
     session: Option<(Field, Item<'a>)>,
     address: Option<(Field, Item<'a>)>,
     prefregex: Option<Item<'a>>,
@@ -58,6 +57,8 @@ struct Mode<'a> {
 #[derive(Clone, Default)]
 pub(super) struct Lists<'a> {
     pub(super) journalmatch: Vec<Item<'a>>,
+    /// Where it is written.
+    trust: Option<(Trust, Item<'a>)>,
     failregex: Vec<Item<'a>>,
     ignoreregex: Vec<Item<'a>>,
     fields: Vec<(Field, Item<'a>, Vec<Item<'a>>)>,
@@ -76,7 +77,6 @@ impl<'a> Source<'a> {
         if let Some(usedns) = table.at("usedns") {
             kept(refuse_names(&usedns), problems);
         }
-        let trust = table.at("trust").and_then(|item| kept(item.word(&TRUST), problems)).unwrap_or_default();
         let mut named = |key| {
             let item = table.at(key)?;
             Some((kept(field(&item), problems)?, item))
@@ -104,7 +104,7 @@ impl<'a> Source<'a> {
         }
         let broken = problems[before..].iter().any(|problem| problem.severity == Severity::Error);
         let file = file.to_path_buf();
-        Some(Source { file, whole: whole.clone(), broken, trust, session, address, prefregex, base, modes })
+        Some(Source { file, whole: whole.clone(), broken, session, address, prefregex, base, modes })
     }
 
     pub(super) fn has_mode(&self, mode: &str) -> bool {
@@ -147,7 +147,7 @@ impl<'a> Source<'a> {
         Definition {
             name: name.to_owned(),
             journalmatch: texts(&lists.journalmatch),
-            trust: self.trust,
+            trust: lists.trust.as_ref().map(|(trust, _)| *trust).unwrap_or_default(),
             session: name_of(&self.session),
             prefregex: self.prefregex.as_ref().and_then(|item| item.text().ok()).map(str::to_owned),
             failregex: texts(&lists.failregex),
@@ -155,6 +155,11 @@ impl<'a> Source<'a> {
             address: name_of(&self.address),
             fields: lists.fields.iter().map(rule).collect(),
         }
+    }
+
+    /// Where it says that in this mode the senders' own word is enough, if it does.
+    pub(super) fn claimed(&self, mode: &str) -> Option<Item<'a>> {
+        self.in_mode(mode, None).trust.filter(|(trust, _)| *trust == Trust::Claimed).map(|(_, item)| item)
     }
 
     /// What the configuration says at `part` of a definition made from `lists`.
@@ -207,7 +212,8 @@ impl<'a> Lists<'a> {
         });
         let fields = fields.collect();
         let given = ["journalmatch", "failregex", "ignoreregex", "field"].map(|key| table.at(key).is_some());
-        Lists { journalmatch, failregex, ignoreregex, fields, given }
+        let trust = table.at("trust").and_then(|item| Some((kept(item.word(&TRUST), problems)?, item)));
+        Lists { journalmatch, trust, failregex, ignoreregex, fields, given }
     }
 
     /// Those that are not among these.
@@ -230,6 +236,7 @@ impl<'a> Lists<'a> {
     }
 
     fn extend(&mut self, more: &Lists<'a>) {
+        self.trust = self.trust.take().or_else(|| more.trust.clone());
         self.journalmatch.extend(more.journalmatch.iter().cloned());
         self.failregex.extend(more.failregex.iter().cloned());
         self.ignoreregex.extend(more.ignoreregex.iter().cloned());

@@ -35,7 +35,7 @@ pub(super) const SETTINGS: &Elsewhere = &[
 /// In filters and their modes.
 pub(super) const FILTERS: &Elsewhere = &[
     (&["datepattern", "maxlines", "logtype"], JOURNAL),
-    (&["prefregex", "session", "address", "trust"], "belongs to the whole filter: write it before the modes"),
+    (&["prefregex", "session", "address"], "belongs to the whole filter: write it before the modes"),
 ];
 
 /// The known word that is most like `word`, if one is like enough to be a slip of the pen.

@@ -52,7 +52,10 @@ fn definition(name: &str, mode: &str) -> Definition {
     Definition {
         name: name.to_owned(),
         journalmatch: both("journalmatch"),
-        trust: if text("trust").as_deref() == Some("claimed") { Trust::Claimed } else { Trust::Attested },
+        trust: match all.iter().find_map(|table| table.get("trust")).and_then(Value::as_str) {
+            Some("claimed") => Trust::Claimed,
+            _ => Trust::Attested,
+        },
         session: field("session"),
         prefregex: text("prefregex"),
         failregex: both("failregex"),
