@@ -139,7 +139,7 @@ fn programs_get_an_object_for_each_jail_remark_and_file() {
     assert!(count("jail") >= 5 && count("remark") >= 10 && count("file") >= 4, "{}", text(&output.stdout));
     let remark =
         objects.iter().find(|object| object["text"].as_str().is_some_and(|text| text.starts_with("bantime.increment")));
-    assert_eq!(remark.unwrap()["place"]["line"], serde_json::json!(14));
+    assert_eq!(remark.unwrap()["place"]["line"], serde_json::json!(13));
     assert_eq!(objects.last().unwrap()["state"], serde_json::json!("would write"));
 }
 
