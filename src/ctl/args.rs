@@ -221,6 +221,15 @@ pub struct ImportArgs {
     /// Take banish's filter wherever there is one of the name and mode, even if fail2ban's was changed
     #[arg(long, conflicts_with = "translate")]
     pub shipped: bool,
+    /// Ban whom fail2ban bans now, for as long as is left of it, and bring nothing else over
+    ///
+    /// banishd must run and have jails of the same names. With --check nobody is banned.
+    #[arg(long, conflicts_with_all = ["from", "to", "force", "translate", "shipped"])]
+    pub bans: bool,
+    /// fail2ban's database
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/fail2ban/fail2ban.sqlite3", requires = "bans",
+          value_hint = ValueHint::FilePath)]
+    pub database: PathBuf,
 }
 
 /// `test …`.

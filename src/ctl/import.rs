@@ -1,5 +1,6 @@
 //! fail2ban's configuration brought over: what would be written is shown, and written where nothing stands in the way.
 
+mod bans;
 mod place;
 
 use std::io::Write;
@@ -15,10 +16,12 @@ use super::screen::{Colour, Screen};
 use super::settings::{layout, place_json, problem_line};
 use super::table::{Column, Table, counted};
 use crate::config::import::{Brought, Fate, Imported, Preference, import};
-use crate::config::{Layout, SYSTEM, any_error, load};
+use crate::config::{Layout, any_error, load};
 use place::{Found, Placed};
 
-/// `import`.
+pub use bans::run as bans;
+
+/// `import`, but for bans.
 ///
 /// # Errors
 /// fail2ban's configuration cannot be read, or the files cannot be written.
@@ -30,7 +33,7 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<Status> {
         _ => Preference::Unchanged,
     };
     let mut imported = import(&args.from, &ours, preference)?;
-    let alone = !SYSTEM.iter().any(|layer| Path::new(layer) == args.to) && global.config.is_none();
+    let alone = !layout(global).directories().contains(&args.to);
     if alone {
         copy_ours(&mut imported)?;
     }
@@ -67,7 +70,7 @@ fn ours(global: &Global, to: &Path) -> Layout {
     Layout::Layers(layout(global).directories().into_iter().filter(|directory| directory != to).collect())
 }
 
-/// A directory that is no layer of the configuration stands alone: it needs the filters of ours that its jails use.
+/// A directory that is none of the configuration's own stands alone: it needs the filters of ours that its jails use.
 fn copy_ours(imported: &mut Imported) -> Result<()> {
     for (name, file) in &imported.used {
         #[expect(clippy::disallowed_methods, reason = "the configuration is files")]

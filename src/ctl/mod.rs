@@ -74,6 +74,7 @@ fn dispatch(global: &Global, command: Command) -> Result<Status> {
         Command::Check => on_bus(show::check(global)),
         Command::Config { what: ConfigCommand::Check } => settings::check(global),
         Command::Config { what: ConfigCommand::Show } => settings::show(global),
+        Command::Import(args) if args.bans => on_bus(import::bans(global, &args)),
         Command::Import(args) => import::run(global, &args),
         Command::Test(args) => trial::test(global, &args),
         Command::Completions { shell } => written(global, |out| {

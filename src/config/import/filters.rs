@@ -78,7 +78,7 @@ impl Filters {
         let mode = named.parameters.iter().find(|(key, _)| key == "mode").map_or(NORMAL, |(_, value)| value.as_str());
         let more = named.parameters.iter().any(|(key, _)| !matches!(key.as_str(), "mode" | "logtype"));
         let patterns = ["failregex", "ignoreregex", "prefregex"].iter().any(|option| own.contains_key(*option));
-        let (file, _) = match self.preference {
+        let (file, lines) = match self.preference {
             // Its name was needed for a copy already.
             _ if self.written.contains_key(&named.name) => return None,
             Preference::Translated => return None,
@@ -96,20 +96,35 @@ impl Filters {
             off: None,
         };
         if let Some(value) = own.get("journalmatch") {
-            let mut notes = Vec::new();
-            let given = branches(value, &mut notes);
-            let (good, bad): (Vec<Line>, Vec<Line>) = given.into_iter().partition(|line| is_attested(&line.text));
-            notes.into_iter().for_each(|note| remarks.lost(note.place.as_ref(), note.text));
-            for line in bad {
-                let text = format!("journalmatch {}: pins nothing that the journal attests", shown(&line.text));
-                remarks.lost(Some(&value.place), text);
-            }
-            if !good.is_empty() {
-                chosen.journalmatch = Some((good.into_iter().map(|line| line.text).collect(), value.place.clone()));
-            }
+            let lines = self.lines(&lines, value, remarks);
+            chosen.journalmatch = lines.map(|lines| (lines, value.place.clone()));
         }
         self.used.insert(chosen.name.clone(), file);
         Some(chosen)
+    }
+
+    /// What a jail with our filter, which has `ours`, gets for its journalmatch; `None` where ours has it all.
+    fn lines(&self, ours: &[String], value: &Value, remarks: &mut Remarks<'_>) -> Option<Vec<String>> {
+        let mut notes = Vec::new();
+        let (good, bad): (Vec<Line>, Vec<Line>) =
+            branches(value, &mut notes).into_iter().partition(|line| is_attested(&line.text));
+        notes.into_iter().for_each(|note| remarks.lost(note.place.as_ref(), note.text));
+        for line in &bad {
+            let text = format!("journalmatch {}: pins nothing that the journal attests", shown(&line.text));
+            remarks.lost(Some(&value.place), text);
+        }
+        // Ours asks for more of the same unit, and knows the entries that have none.
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let covered =
+            |line: &Line| ours.iter().any(|known| words(&line.text).iter().all(|word| words(known).contains(word)));
+        let mut lines: Vec<String> = good.into_iter().filter(|line| !covered(line)).map(|line| line.text).collect();
+        if lines.is_empty() {
+            return None;
+        }
+        if !bad.is_empty() {
+            lines.extend(ours.iter().cloned());
+        }
+        Some(lines)
     }
 
     /// The file of our filter of this name, if it has this mode and is right, and its journalmatch.

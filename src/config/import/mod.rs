@@ -118,32 +118,3 @@ pub fn import(from: &Path, ours: &Layout, preference: Preference) -> Result<Impo
     );
     Ok(Imported { files, jails, remarks, used: filters.used })
 }
-
-#[cfg(test)]
-mod dev {
-    #[test]
-    #[expect(clippy::disallowed_methods)]
-    fn dump() {
-        let from = std::path::Path::new("/tmp/import-f2b/root/etc/fail2ban");
-        let _ = std::fs::create_dir_all("/tmp/import-out");
-        let mut names: Vec<_> = std::fs::read_dir(from.join("filter.d")).unwrap().map(|e| e.unwrap().path()).collect();
-        names.sort();
-        for path in names {
-            if path.extension().is_none_or(|e| e != "conf") {
-                continue;
-            }
-            let name = path.file_stem().unwrap().to_str().unwrap();
-            let start = std::time::Instant::now();
-            match super::filter(from, name, &[]) {
-                Ok(f) => {
-                    println!("{name}: ok, {} notes {:?}", f.notes.len(), start.elapsed());
-                    for n in &f.notes {
-                        println!("     {n}");
-                    }
-                    std::fs::write(format!("/tmp/import-out/{name}.toml"), f.text).unwrap();
-                }
-                Err(e) => println!("{name}: ERROR {e}"),
-            }
-        }
-    }
-}

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::ini::{DEFAULT, Options};
-use super::spelled;
 
 /// Stands for the prefix while options are expanded; no file of a configuration may have it.
 pub(super) const MARK: char = '\u{f2b0}';
@@ -30,8 +29,6 @@ pub(super) struct Bare {
     pub(super) text: String,
     /// Did the prefix, and in it the process's number, say what belongs together?
     pub(super) session: bool,
-    /// Was the prefix spelled by hand?
-    pub(super) spelled: bool,
 }
 
 /// What the prefix has behind the daemon: a stamp of the kernel's, or what Solaris puts there. A message may have them.
@@ -48,9 +45,7 @@ pub(super) fn bare(pattern: &str) -> Bare {
 }
 
 fn without(pattern: &str, instead: &str) -> Bare {
-    let by_hand = spelled::bare(pattern);
-    let spelled = by_hand.is_some();
-    let mut bare = Bare { text: by_hand.unwrap_or_else(|| pattern.into()), session: false, spelled };
+    let mut bare = Bare { text: pattern.into(), session: false };
     for (open, close) in [("<F-MLFID>", "</F-MLFID>"), ("(?P<mlfid>", ")")] {
         bare.key(open, close);
     }
@@ -155,7 +150,7 @@ mod tests {
             ("^no <F-MLFID>prefix</F-MLFID>", "^no <F-MLFID>prefix</F-MLFID>", false),
         ] {
             let given = given.replace('@', &MARK.to_string());
-            assert_eq!(bare(&given), Bare { text: text.into(), session, spelled: false }, "{given}");
+            assert_eq!(bare(&given), Bare { text: text.into(), session }, "{given}");
         }
     }
 

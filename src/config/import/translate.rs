@@ -52,14 +52,21 @@ impl Translator<'_> {
             Some(value) => Ok(Some(value.clone())),
             None => definition.get(option),
         };
+        let daemons = daemons(&definition, name);
+        let chosen = given("prefregex")?.is_some_and(|value| !value.text.trim().is_empty());
         let (mut session, mut by_hand) = (false, false);
         let mut patterns = |option: &str| -> Result<Vec<Line>, ImportError> {
             let Some(value) = given(option)? else { return Ok(Vec::new()) };
             let lines = value.text.lines().map(str::trim).filter(|line| !line.is_empty());
-            let bare = if option == "prefregex" { prefix::bare_prefregex } else { prefix::bare };
-            let bare = lines.map(bare).map(|bare| {
+            // What a prefregex leaves to the others has no prefix.
+            let whole = option == "prefregex" || !chosen;
+            let bare = lines.map(|line| {
+                let spelled = || daemons.iter().find_map(|daemon| spelled::behind(line, daemon));
+                let rest = if whole && !line.contains(prefix::MARK) { spelled() } else { None };
+                by_hand |= option == "prefregex" && rest.is_some();
+                let line = rest.as_deref().unwrap_or(line);
+                let bare = if option == "prefregex" { prefix::bare_prefregex(line) } else { prefix::bare(line) };
                 session |= bare.session;
-                by_hand |= bare.spelled && option == "prefregex";
                 Line { text: bare.text, origin: Origin::At(value.place.clone()) }
             });
             Ok(bare.collect())
@@ -67,7 +74,9 @@ impl Translator<'_> {
         let (prefregex, mut failregex, ignoreregex) =
             (patterns("prefregex")?, patterns("failregex")?, patterns("ignoreregex")?);
         if by_hand {
-            failregex.iter_mut().for_each(|line| line.text = spelled::behind(&line.text));
+            for line in &mut failregex {
+                line.text = spelled::behind_blank(&line.text).unwrap_or_else(|| std::mem::take(&mut line.text));
+            }
         }
         if failregex.is_empty() {
             return Err(ImportError::Nothing { place: definition.place, reason: "it has no failregex".into() });
@@ -135,6 +144,19 @@ impl Translator<'_> {
         }
         Ok(())
     }
+}
+
+/// The names that a prefix may have: of the daemon as far as it is one word, and of the filter.
+fn daemons(definition: &Definition, name: &str) -> Vec<String> {
+    let daemon = definition.get("_daemon").ok().flatten().map(|value| value.text).unwrap_or_default();
+    let word = |text: &str| -> String {
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).collect()
+    };
+    let first = name.split('-').next().unwrap_or(name);
+    let mut names: Vec<String> =
+        [word(&daemon), word(name), word(first)].into_iter().filter(|name| !name.is_empty()).collect();
+    names.dedup();
+    names
 }
 
 /// Is it what every filter says?
