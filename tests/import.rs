@@ -149,10 +149,9 @@ fn what_is_no_configuration_is_refused_with_its_place() {
     let filter_of = |given: &[(&str, &[u8])]| -> Result<String, ImportError> {
         let root = tree(given);
         let imported = filter(root.path(), "x", &[]);
-        imported.map(|imported| imported.text).map_err(|error| {
+        imported.map(|imported| imported.text).inspect_err(|error| {
             let shown = error.to_string();
             assert!(!shown.contains("secret") && !shown.contains(char::is_control), "{shown}");
-            error
         })
     };
     let told = |given: &[(&str, &[u8])], part: &str| {

@@ -16,7 +16,7 @@ use super::screen::{Colour, Screen};
 use super::settings::{layout, place_json, problem_line};
 use super::table::{Column, Table, counted};
 use crate::config::import::{Brought, Fate, Imported, Preference, import};
-use crate::config::{Layout, any_error, load};
+use crate::config::{Layout, Problem, Severity, load};
 use place::{Found, Placed};
 
 pub use bans::run as bans;
@@ -154,10 +154,15 @@ fn verify(screen: &mut Screen, global: &Global, to: &Path, ours: &Layout, alone:
     };
     let loaded = load(&layout);
     let look = screen.look();
+    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
+        loaded.problems.iter().partition(|problem| problem.severity == Severity::Error);
     if !global.json {
-        for problem in &loaded.problems {
+        for problem in &errors {
             writeln!(screen, "{}", problem_line(problem, look))?;
         }
+        if !warnings.is_empty() && look.legend {
+            writeln!(screen, "{}: see banishctl config check.", counted(warnings.len(), "warning"))?;
+        }
     }
-    Ok(if any_error(&loaded.problems) { Status::Failed } else { Status::Done })
+    Ok(if errors.is_empty() { Status::Done } else { Status::Failed })
 }

@@ -16,6 +16,7 @@ use super::words::Named;
 use crate::config::source::NORMAL;
 use crate::config::{Layout, LoadedFilter, any_error, load_filter};
 use crate::engine::ban::JailName;
+use crate::engine::filter::{Definition, Trust};
 
 /// Which filters to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -110,8 +111,8 @@ impl Filters {
             branches(value, &mut notes).into_iter().partition(|line| is_attested(&line.text));
         notes.into_iter().for_each(|note| remarks.lost(note.place.as_ref(), note.text));
         for line in &bad {
-            let text = format!("journalmatch {}: pins nothing that the journal attests", shown(&line.text));
-            remarks.lost(Some(&value.place), text);
+            let text = "pins nothing that the journal attests; the lines of banish's own filter stand for it";
+            remarks.changed(Some(&value.place), format!("journalmatch {}: {text}", shown(&line.text)));
         }
         // Ours asks for more of the same unit, and knows the entries that have none.
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -130,7 +131,9 @@ impl Filters {
     /// The file of our filter of this name, if it has this mode and is right, and its journalmatch.
     fn shipped(&self, name: &str, mode: &str) -> Option<(PathBuf, Vec<String>)> {
         let LoadedFilter { file, filter, problems } = load_filter(&self.ours, name, mode);
-        let (definition, _) = filter.filter(|_| !any_error(&problems))?;
+        // Nobody is made to believe what a stranger may write.
+        let attested = |definition: &Definition| definition.trust == Trust::Attested;
+        let (definition, _) = filter.filter(|(found, _)| attested(found) && !any_error(&problems))?;
         Some((file?, definition.journalmatch.clone()))
     }
 

@@ -8,7 +8,7 @@ use super::action::{self, Doing};
 use super::definition::{Definition, shown};
 use super::error::ImportError;
 use super::filters::Filters;
-use super::report::{Remark, Remarks, Table, list};
+use super::report::{Remark, Remarks, Table, gathered, list};
 use super::sections::{Overrides, Sections, Value};
 use super::settings::{count, ignored, length};
 use super::toml;
@@ -63,6 +63,7 @@ impl Jails<'_> {
         let mut text =
             String::from("# The jails, brought over from fail2ban by banishctl import. See banish.toml(5).\n");
         let mut brought = Vec::new();
+        let mut told = Vec::new();
         let mut taken = BTreeSet::new();
         let names: Vec<String> = self.sections.names().map(str::to_owned).collect();
         for name in names {
@@ -86,8 +87,9 @@ impl Jails<'_> {
                     Err(error) => remarks.lost(None, format!("not brought over: {error}")),
                 }
             }
-            self.remarks.append(&mut all);
+            told.append(&mut all);
         }
+        self.remarks.append(&mut gathered(told));
         (text, brought)
     }
 
@@ -153,15 +155,16 @@ impl Jails<'_> {
 
         let mut text =
             format!("\n[jail.{}]\n", if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() });
-        let mut first = Table::new(&root);
         match &off {
             Some(reason) if runs => {
                 remarks.lost(None, format!("is off: {reason}"));
-                first.put_said("enabled", "false".into(), &format!("off: {reason}"));
+                table.put_first("enabled", "false".into(), &format!("off: {reason}"));
             }
-            _ => first.put("enabled", runs.to_string(), enabled.as_ref().map(|value| &value.place)),
+            _ => {
+                let said = enabled.as_ref().map(|value| toml::place(&root, &value.place)).unwrap_or_default();
+                table.put_first("enabled", runs.to_string(), &said);
+            }
         }
-        first.write(&mut text);
         table.write(&mut text);
         let ours = self.filters.used.contains_key(&chosen.name);
         let brought =

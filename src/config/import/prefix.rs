@@ -85,7 +85,7 @@ fn plain(pattern: &str) -> String {
         // A group's name, and what is escaped already.
         let group = out.ends_with("(?P") || out.ends_with("(?");
         let escaped = out.len() - out.trim_end_matches('\\').len();
-        if !known && !group && escaped % 2 == 0 {
+        if !known && !group && escaped.is_multiple_of(2) {
             out.push('\\');
         }
         out.push('<');

@@ -60,6 +60,22 @@ impl Remarks<'_> {
     }
 }
 
+/// What is said of several jails alike is said once, before what is said of one.
+pub(super) fn gathered(remarks: Vec<Remark>) -> Vec<Remark> {
+    let same = |a: &Remark, b: &Remark| (a.fate, &a.place, &a.text) == (b.fate, &b.place, &b.text);
+    let (mut shared, mut single): (Vec<Remark>, Vec<Remark>) = (Vec::new(), Vec::new());
+    for remark in &remarks {
+        let several = remark.place.is_some() && remarks.iter().filter(|other| same(other, remark)).count() > 1;
+        if !several {
+            single.push(remark.clone());
+        } else if !shared.iter().any(|known| same(known, remark)) {
+            shared.push(Remark { about: "several jails".into(), ..remark.clone() });
+        }
+    }
+    shared.append(&mut single);
+    shared
+}
+
 /// Lines `key = value  # place`, for a table of settings.
 pub(super) struct Table<'a> {
     root: &'a Path,
@@ -77,8 +93,9 @@ impl<'a> Table<'a> {
         self.lines.push((format!("{key} = {value}"), origin));
     }
 
-    pub(super) fn put_said(&mut self, key: &str, value: String, said: &str) {
-        self.lines.push((format!("{key} = {value}"), toml::comment(said)));
+    /// Adds a value at the front, with words instead of a place.
+    pub(super) fn put_first(&mut self, key: &str, value: String, said: &str) {
+        self.lines.insert(0, (format!("{key} = {value}"), toml::comment(said)));
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -55,7 +55,7 @@ pub(super) fn shown(length: Duration) -> String {
     }
     match [(604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "m")]
         .into_iter()
-        .find(|(unit, _)| whole > 0 && whole % unit == 0)
+        .find(|(unit, _)| whole > 0 && whole.is_multiple_of(*unit) && whole / unit < 100)
     {
         Some((unit, name)) => format!("{}{name}", whole / unit),
         None => length::show(length),

@@ -65,7 +65,7 @@ mod tests {
             (
                 r"^\s*(\[\])?(\S+\s*(?:rc(?:\[(\d*)\])?:)?\s*(<[\w]+>)? IMAP)?: <F-CONTENT>.+</F-CONTENT>$",
                 "rc",
-                Some(r"^((?:\s*(<[\w]+>)? IMAP|IMAP)): <F-CONTENT>.+</F-CONTENT>$"),
+                Some(r"^((?:\s*(<[\w]+>)? |)IMAP): <F-CONTENT>.+</F-CONTENT>$"),
             ),
             (
                 r"^\s*(?:\S+ (?:\[\d+\]?:\s+na|na(?:-\w+)?\[\d+\]?:)\s+)?(?!er)\w+: c <HOST>$",
