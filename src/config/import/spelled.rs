@@ -39,13 +39,40 @@ fn rest(pattern: &str, text: &str) -> Option<String> {
             return None;
         }
     }
+    let doubled = |node: &Node| node.names().iter().any(|(name, count)| count > before.get(name).unwrap_or(&0));
+    let (ways, tail): (&[Node], &[Node]) = match &node {
+        Node::Either(ways) => (ways, &[]),
+        Node::Chain(nodes) => match nodes.split_first() {
+            Some((Node::Either(ways), tail)) => (ways, tail),
+            _ => (&[], &[]),
+        },
+        _ => (&[], &[]),
+    };
+    if doubled(&node) && !ways.is_empty() {
+        // What a group would have taken of the prefix's blank is not worth a way of its own.
+        let groups = groups(pattern, before.keys());
+        let whole = |way: &&Node| groups.iter().all(|group| way.to_string().contains(group));
+        let ways = node::shared(ways.iter().filter(whole).cloned().collect());
+        node = node::chain(std::iter::once(ways).chain(tail.iter().cloned()).collect());
+    }
     let rest = if matches!(node, Node::Either(_)) { format!("(?:{node})") } else { node.to_string() };
     // A group told twice would be refused, or mean another.
-    let doubled = node.names().iter().any(|(name, count)| count > before.get(name).unwrap_or(&0));
-    if doubled || rest.len() > pattern.len() + GROWTH_LIMIT {
+    if node == Node::Never || doubled(&node) || rest.len() > pattern.len() + GROWTH_LIMIT {
         return None;
     }
     Some(rest)
+}
+
+/// The groups and tags of these names, each with all in it.
+fn groups<'a>(pattern: &'a str, names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    names
+        .filter_map(|name| {
+            let start = pattern.find(&format!("<{name}>"))?;
+            let close = format!("</{name}>");
+            let end = pattern[start..].find(&close).map_or(name.len() + 2, |end| end + close.len());
+            Some(&pattern[start..start + end])
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -71,6 +98,11 @@ mod tests {
                 r"^\s*(?:\S+ (?:\[\d+\]?:\s+na|na(?:-\w+)?\[\d+\]?:)\s+)?(?!er)\w+: c <HOST>$",
                 "na",
                 Some(r"^\s*(?!er)\w+: c <HOST>$"),
+            ),
+            (
+                r"^(?:\s?\[\d+\]|\s?[\w\.-]+ ex\[\d+\]:){0,2}(?: \d{4})?<F-CONTENT>.+</F-CONTENT>$",
+                "ex",
+                Some(r"^(?:(?:\[\d+\]|[\w\.-]+ ex\[\d+\]:)(?: \d{4})?|\d{4})<F-CONTENT>.+</F-CONTENT>$"),
             ),
             // Nothing of these is a prefix.
             (r"^<HOST> - - \[\] x$", "x", None),

@@ -202,6 +202,25 @@ pub(super) fn either(nodes: Vec<Node>) -> Node {
     }
 }
 
+/// The same alternatives, with what all of them end with behind them.
+pub(super) fn shared(nodes: Vec<Node>) -> Node {
+    let parts = |node| match node {
+        Node::Chain(nodes) => nodes,
+        Node::Empty => Vec::new(),
+        node => vec![node],
+    };
+    let mut ways: Vec<Vec<Node>> = nodes.into_iter().map(parts).collect();
+    let mut tail = Vec::new();
+    while let Some(last) = ways.first().and_then(|way| way.last()).cloned()
+        && ways.iter().all(|way| way.last() == Some(&last))
+    {
+        ways.iter_mut().for_each(|way| drop(way.pop()));
+        tail.insert(0, last);
+    }
+    tail.insert(0, either(ways.into_iter().map(chain).collect()));
+    chain(tail)
+}
+
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -228,6 +247,7 @@ impl fmt::Display for Node {
                     (1, None) => f.write_str("+")?,
                     (0, Some(1)) => f.write_str("?")?,
                     (least, None) => write!(f, "{{{least},}}")?,
+                    (least, Some(most)) if least == most => write!(f, "{{{least}}}")?,
                     (least, Some(most)) => write!(f, "{{{least},{most}}}")?,
                 }
                 f.write_str(suffix)
