@@ -265,7 +265,8 @@ pub struct TestArgs {
     #[arg(long, short, value_name = "TIME", value_parser = when::parse, allow_hyphen_values = true)]
     pub since: Option<Since>,
     /// With --since: read the journal files of this directory instead of this machine's journal
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "since")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "since",
+          conflicts_with_all = ["line_file", "entries", "lines"])]
     pub journal_directory: Option<PathBuf>,
     /// Take entries from everywhere, whatever journalmatch says
     #[arg(long, conflicts_with_all = ["line_file", "lines"])]
