@@ -15,7 +15,7 @@ use super::escape::shown;
 use super::screen::{Colour, Screen};
 use super::settings::{layout, place_json, problem_line};
 use super::table::{Column, Table, counted};
-use crate::config::import::{Brought, Fate, Imported, Preference, import};
+use crate::config::import::{Brought, Fate, Imported, Preference, Remark, import};
 use crate::config::{Layout, Problem, Severity, load};
 use place::{Found, Placed};
 
@@ -36,6 +36,8 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<Status> {
     let alone = !layout(global).directories().contains(&args.to);
     if alone {
         copy_ours(&mut imported)?;
+    } else {
+        tell_of_ours(&mut imported, &ours);
     }
     let files: Vec<Found> = imported.files.iter().map(|(path, text)| Found::at(args.to.join(path), text)).collect();
 
@@ -78,6 +80,18 @@ fn copy_ours(imported: &mut Imported) -> Result<()> {
         imported.files.insert(PathBuf::from(format!("filter.d/{name}.toml")), text);
     }
     Ok(())
+}
+
+/// What banish runs by itself and fail2ban does not goes on running: that is told.
+fn tell_of_ours(imported: &mut Imported, ours: &Layout) {
+    let runs = |imported: &Imported, name: &str| imported.jails.iter().any(|jail| jail.enabled && jail.name == name);
+    for jail in load(ours).settings.jails.iter().filter(|jail| jail.enabled) {
+        let name = jail.name.as_str();
+        if !runs(imported, name) {
+            let text = format!("banish runs it by itself, fail2ban did not; jail.{name}.enabled = false stops it");
+            imported.remarks.push(Remark { fate: Fate::Changed, about: format!("jail {name}"), place: None, text });
+        }
+    }
 }
 
 fn objects(screen: &mut Screen, imported: &Imported) -> Result<()> {
@@ -165,4 +179,34 @@ fn verify(screen: &mut Screen, global: &Global, to: &Path, ours: &Layout, alone:
         }
     }
     Ok(if errors.is_empty() { Status::Done } else { Status::Failed })
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_banish_runs_by_itself_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("ours/jail.d/own.toml", "[jail.own]\nenabled = true\n[jail.both]\nenabled = true\nfilter = 'own'\n"),
+            ("ours/filter.d/own.toml", "journalmatch = ['_SYSTEMD_UNIT=own.service']\nfailregex = ['^own <ADDR>$']\n"),
+            ("from/jail.conf", "[both]\nenabled = true\nfilter = own\naction = iptables\n[own]\nenabled = false\n"),
+            (
+                "from/filter.d/own.conf",
+                "[Definition]\nfailregex = ^own <ADDR>$\njournalmatch = _SYSTEMD_UNIT=own.service\n",
+            ),
+        ] {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let ours = Layout::Layers(vec![root.path().join("ours")]);
+        let mut imported = import(&root.path().join("from"), &ours, Preference::Unchanged).unwrap();
+        let before = imported.remarks.len();
+        tell_of_ours(&mut imported, &ours);
+        let told: Vec<&str> = imported.remarks[before..].iter().map(|remark| remark.about.as_str()).collect();
+        assert_eq!(told, ["jail own"]);
+    }
 }
