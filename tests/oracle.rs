@@ -15,7 +15,7 @@ mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use banish::config::{import, load_filter_file};
 
@@ -38,9 +38,12 @@ macro_rules! oracle_or_skip {
     };
 }
 
+/// A filter, where its samples come from, and the options.
+type Group<'a> = (&'a str, &'a str, &'a BTreeMap<String, String>);
+
 /// Samples that must be fed to one filter in this order.
-fn groups(oracle: &Oracle) -> BTreeMap<(&str, &str, &BTreeMap<String, String>), Vec<&Sample>> {
-    let mut groups: BTreeMap<_, Vec<&Sample>> = BTreeMap::new();
+fn groups(oracle: &Oracle) -> BTreeMap<Group<'_>, Vec<&Sample>> {
+    let mut groups: BTreeMap<Group<'_>, Vec<&Sample>> = BTreeMap::new();
     for sample in &oracle.samples {
         groups.entry((sample.filter.as_str(), sample.source.as_str(), &sample.options)).or_default().push(sample);
     }
@@ -235,7 +238,7 @@ fn imported(oracle: &Oracle, to: &Path, name: &str, options: &BTreeMap<String, S
 }
 
 /// A shipped filter in a mode; `None` where it has no such mode.
-fn shipped(path: &PathBuf, mode: &str) -> Option<Fed> {
+fn shipped(path: &Path, mode: &str) -> Option<Fed> {
     let loaded = load_filter_file(path, mode);
     let Some((_, filter)) = loaded.filter else {
         assert!(load_filter_file(path, "normal").filter.is_some(), "{:?}", loaded.problems);
