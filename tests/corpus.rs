@@ -40,6 +40,11 @@ fn config() {
 }
 
 #[test]
+fn import() {
+    replay("import", targets::import::run);
+}
+
+#[test]
 fn snapshot() {
     replay("snapshot", targets::snapshot::run);
 }

@@ -4,6 +4,9 @@
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "shared with other tests of the daemon")]
 mod daemon;
+#[path = "support/directories.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod directories;
 #[path = "support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]
 mod journal;
@@ -22,7 +25,7 @@ use std::time::Duration;
 use banish::engine::time::Stamp;
 use banish::ledger::Store;
 use daemon::{SECOND, failures, now, until_within};
-use journal::Record;
+use directories::Directories;
 use serde_json::Value;
 use space::{in_space, nft};
 
@@ -30,39 +33,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A machine's worth of directories: the journal, the configuration, the state.
 struct World {
-    root: tempfile::TempDir,
+    root: Directories,
 }
 
 impl World {
     fn new() -> Option<World> {
-        if let Some(why) = journal::missing_writer() {
-            eprintln!("skipped: {why}");
-            return None;
-        }
-        let world = World { root: tempfile::tempdir().unwrap() };
-        for directory in ["journal", "state", "etc/jail.d", "etc/filter.d"] {
-            std::fs::create_dir_all(world.path(directory)).unwrap();
-        }
-        std::fs::copy("etc/filter.d/sshd.toml", world.path("etc/filter.d/sshd.toml")).unwrap();
+        let world = World { root: Directories::new()? };
+        world.root.shipped_filter("sshd");
         world.jail("maxretry = 5\nfindtime = \"10m\"\nbantime = \"1h\"\nport = [\"ssh\"]");
         Some(world)
     }
 
-    fn path(&self, below: &str) -> PathBuf {
-        self.root.path().join(below)
-    }
-
     fn jail(&self, keys: &str) {
-        let text = format!("[jail.sshd]\nenabled = true\nfilter = \"sshd\"\n{keys}\n");
-        std::fs::write(self.path("etc/jail.d/sshd.toml"), text).unwrap();
-    }
-
-    fn log(&self, records: impl IntoIterator<Item = Record>) {
-        journal::write(&self.path("journal/a.journal"), records);
+        self.root.jail("sshd", keys);
     }
 
     fn banishd(&self, more: &[&str]) -> Command {
-        let mut command = daemon::banishd(self.root.path());
+        let mut command = daemon::banishd(self.root.root());
         command.args(more);
         command
     }
@@ -145,7 +132,7 @@ fn a_dry_run_prints_its_decisions_and_leaves_no_trace() {
     in_space(|| {
         let Some(world) = World::new() else { return };
         let recent = now() - 60 * SECOND;
-        world.log(failures("192.0.2.10", 5, recent).into_iter().chain(failures(
+        world.root.log(failures("192.0.2.10", 5, recent).into_iter().chain(failures(
             "2001:db8::10",
             7,
             recent + 10 * SECOND,
@@ -157,7 +144,7 @@ fn a_dry_run_prints_its_decisions_and_leaves_no_trace() {
         assert_eq!(decisions[0]["since"], recent + 4 * SECOND);
         assert_eq!(decisions[0]["evidence"].as_array().unwrap().len(), 5);
         assert_eq!((&totals["entries"], &totals["failures"], &totals["bans"]), (&12.into(), &12.into(), &2.into()));
-        assert_eq!(std::fs::read_dir(world.path("state")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(world.root.path("state")).unwrap().count(), 0);
         assert_eq!(nft("list tables"), "");
     });
 }
@@ -166,7 +153,7 @@ fn a_dry_run_prints_its_decisions_and_leaves_no_trace() {
 fn a_ban_that_is_over_is_told_as_past() {
     in_space(|| {
         let Some(world) = World::new() else { return };
-        world.log(failures("192.0.2.10", 5, now() - 7200 * SECOND));
+        world.root.log(failures("192.0.2.10", 5, now() - 7200 * SECOND));
         let (decisions, totals) = world.dry();
         assert_eq!(decisions[0]["decision"], "past");
         assert_eq!((&totals["bans"], &totals["past"]), (&0.into(), &1.into()));
@@ -178,13 +165,13 @@ fn what_was_counted_before_a_stop_counts_on_after_it_and_never_twice() {
     in_space(|| {
         let Some(world) = World::new() else { return };
         let recent = now() - 120 * SECOND;
-        world.log(failures("192.0.2.10", 3, recent));
+        world.root.log(failures("192.0.2.10", 3, recent));
         world.once();
         assert_eq!(elements("sshd4_32"), Vec::<String>::new());
         world.once();
         world.once();
         assert_eq!(elements("sshd4_32"), Vec::<String>::new(), "three failures read three times are three");
-        world.log(failures("192.0.2.10", 2, recent + 60 * SECOND));
+        world.root.log(failures("192.0.2.10", 2, recent + 60 * SECOND));
         world.once();
         assert_eq!(elements("sshd4_32"), ["192.0.2.10"]);
     });
@@ -194,15 +181,15 @@ fn what_was_counted_before_a_stop_counts_on_after_it_and_never_twice() {
 fn what_was_counted_is_kept_beyond_what_a_start_reads_again() {
     in_space(|| {
         let Some(world) = World::new() else { return };
-        std::fs::write(world.path("etc/banish.toml"), "replay-max = \"1m\"\n").unwrap();
+        std::fs::write(world.root.path("etc/banish.toml"), "replay-max = \"1m\"\n").unwrap();
         world.jail("maxretry = 3\nfindtime = \"1d\"\nbantime = \"1h\"\nport = [\"ssh\"]");
         let banned = |host: &str| elements("sshd4_32").iter().any(|one| one == host);
         // Whoever fails three times now is banned behind all that was logged before.
         let fence = |host: &str| {
-            world.log(failures(host, 3, now() - 3 * SECOND));
+            world.root.log(failures(host, 3, now() - 3 * SECOND));
             until("a fence", || banned(host));
         };
-        world.log(failures("192.0.2.10", 2, now() - 7200 * SECOND));
+        world.root.log(failures("192.0.2.10", 2, now() - 7200 * SECOND));
         let running = Running::start(&world);
         until("a table", || nft("list tables").contains("banish"));
         fence("192.0.2.90");
@@ -212,7 +199,7 @@ fn what_was_counted_is_kept_beyond_what_a_start_reads_again() {
         killed.signal("-KILL");
         killed.0.wait().unwrap();
         let running = Running::start(&world);
-        world.log(failures("192.0.2.10", 1, now()));
+        world.root.log(failures("192.0.2.10", 1, now()));
         until("the third failure within a day", || banned("192.0.2.10"));
         running.stop();
     });
@@ -222,7 +209,7 @@ fn what_was_counted_is_kept_beyond_what_a_start_reads_again() {
 fn bans_outlive_the_daemon_and_come_back_after_the_kernel_forgot_them() {
     in_space(|| {
         let Some(world) = World::new() else { return };
-        world.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
+        world.root.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
         world.once();
         assert_eq!(elements("sshd4_32"), ["192.0.2.10"], "after the daemon's end");
         nft("flush ruleset");
@@ -237,13 +224,17 @@ fn after_catching_up_kernel_and_ledger_agree_to_the_second() {
     in_space(|| {
         let Some(world) = World::new() else { return };
         let recent = now() - 300 * SECOND;
-        world.log(failures("192.0.2.10", 5, recent).into_iter().chain(failures("192.0.2.20", 5, recent + 60 * SECOND)));
+        world.root.log(failures("192.0.2.10", 5, recent).into_iter().chain(failures(
+            "192.0.2.20",
+            5,
+            recent + 60 * SECOND,
+        )));
         world.once();
         // The kernel's own idea of the ends is spoilt: shorter, longer, one missing, one too many.
         nft("delete element inet banish sshd4_32 { 192.0.2.10, 192.0.2.20 }");
         nft("add element inet banish sshd4_32 { 192.0.2.20 timeout 5h }");
         world.once();
-        let (store, restored) = Store::open(&world.path("state"), Stamp::from_usec(now())).unwrap();
+        let (store, restored) = Store::open(&world.root.path("state"), Stamp::from_usec(now())).unwrap();
         let known: BTreeMap<String, u64> =
             restored.bans.iter().map(|ban| (ban.place.subject.to_string(), ban.until.usec() / SECOND)).collect();
         assert_eq!(known.len(), 2);
@@ -260,10 +251,10 @@ fn after_catching_up_kernel_and_ledger_agree_to_the_second() {
 fn a_ban_that_only_the_kernel_knows_is_adopted() {
     in_space(|| {
         let Some(world) = World::new() else { return };
-        world.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
+        world.root.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
         world.once();
-        std::fs::remove_dir_all(world.path("state")).unwrap();
-        std::fs::create_dir(world.path("state")).unwrap();
+        std::fs::remove_dir_all(world.root.path("state")).unwrap();
+        std::fs::create_dir(world.root.path("state")).unwrap();
         nft("add element inet banish sshd4_32 { 192.0.2.77 timeout 30m }");
         world.once();
         assert_eq!(elements("sshd4_32"), ["192.0.2.10", "192.0.2.77"]);
@@ -277,10 +268,10 @@ fn a_ban_that_only_the_kernel_knows_is_adopted() {
 fn following_the_journal_it_bans_and_heals_and_survives_a_kill() {
     in_space(|| {
         let Some(world) = World::new() else { return };
-        world.log(failures("192.0.2.1", 1, now() - 60 * SECOND));
+        world.root.log(failures("192.0.2.1", 1, now() - 60 * SECOND));
         let running = Running::start(&world);
         until("the table is there", || nft("list tables").contains("banish"));
-        world.log(failures("192.0.2.10", 5, now() - 30 * SECOND));
+        world.root.log(failures("192.0.2.10", 5, now() - 30 * SECOND));
         until("the ban is in the kernel", || elements("sshd4_32") == ["192.0.2.10"]);
         nft("flush ruleset");
         until("the flush is healed", || {
@@ -290,7 +281,7 @@ fn following_the_journal_it_bans_and_heals_and_survives_a_kill() {
         until("the element is back", || elements("sshd4_32") == ["192.0.2.10"]);
         drop(running);
         assert_eq!(elements("sshd4_32"), ["192.0.2.10"], "after kill -9");
-        world.log(failures("192.0.2.20", 5, now() - 20 * SECOND));
+        world.root.log(failures("192.0.2.20", 5, now() - 20 * SECOND));
         let running = Running::start(&world);
         until("what was logged meanwhile is counted", || elements("sshd4_32") == ["192.0.2.10", "192.0.2.20"]);
         running.stop();
@@ -301,12 +292,12 @@ fn following_the_journal_it_bans_and_heals_and_survives_a_kill() {
 fn a_reload_takes_a_good_configuration_and_leaves_a_bad_one() {
     in_space(|| {
         let Some(world) = World::new() else { return };
-        world.log(failures("192.0.2.10", 4, now() - 60 * SECOND));
+        world.root.log(failures("192.0.2.10", 4, now() - 60 * SECOND));
         let mut running = Running::start(&world);
         until("the table is there", || nft("list tables").contains("banish"));
         world.jail("maxretry = \"three\"");
         running.signal("-HUP");
-        world.log(failures("192.0.2.20", 5, now() - 50 * SECOND));
+        world.root.log(failures("192.0.2.20", 5, now() - 50 * SECOND));
         until("it goes on as before", || elements("sshd4_32") == ["192.0.2.20"]);
         world.jail("maxretry = 4\nfindtime = \"10m\"\nport = [\"ssh\", 2222]");
         running.signal("-HUP");
@@ -334,9 +325,9 @@ fn two_daemons_do_not_share_a_ledger() {
 #[test]
 fn the_shipped_configuration_runs_from_a_checkout() {
     let Some(world) = World::new() else { return };
-    world.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
+    world.root.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
     let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
-    command.args(["--config", "etc", "--dry-run", "--once", "--journal-file"]).arg(glob(&world.path("journal")));
+    command.args(["--config", "etc", "--dry-run", "--once", "--journal-file"]).arg(glob(&world.root.path("journal")));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);

@@ -31,11 +31,12 @@ fn names() -> Vec<String> {
 }
 
 #[test]
-fn every_shipped_filter_is_anchored_attested_and_has_a_table_and_a_jail() {
+fn every_shipped_filter_is_anchored_linear_attested_and_has_a_table_and_a_jail() {
     for name in names() {
         for mode in modes(&name) {
             let filter = filter(&name, &mode);
             assert_eq!(filter.unanchored(), [], "{name}, mode {mode}");
+            assert_eq!(filter.needs_backtracking(), [], "{name}, mode {mode}");
             // Where a daemon does not escape line ends, its standard output is nobody's but those who write into it.
             assert!(filter.trust() == Trust::Attested || mode == "stdout", "{name}, mode {mode}");
         }

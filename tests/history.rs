@@ -5,6 +5,9 @@
 //! forgetting; `maxretry` counted failures within `findtime` ban; a start and a reload evaluate what is remembered once.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
 
+#[path = "support/directories.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod directories;
 #[path = "support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]
 mod journal;

@@ -7,7 +7,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -482,6 +483,78 @@ fn a_reader_that_does_not_hear_what_is_there_is_opened_anew() {
     heard.listen(&mut news, |heard| heard.live.len() >= 20);
     assert_eq!(heard.live, numbers(0..20));
     assert_eq!(heard.events, ["caughtup", "deaf"]);
+}
+
+/// Swaps a sender's file for one that cannot be opened, and back.
+struct Spoiler {
+    directory: PathBuf,
+    /// Spoil it again as soon as it has been opened anew?
+    again: AtomicBool,
+}
+
+impl Spoiler {
+    fn spoil(&self) {
+        std::fs::rename(self.file(), self.directory.join("good")).unwrap();
+        std::fs::write(self.directory.join("bad"), [0; 8192]).unwrap();
+        std::fs::rename(self.directory.join("bad"), self.file()).unwrap();
+    }
+
+    fn mend(&self) {
+        std::fs::rename(self.directory.join("good"), self.file()).unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.join("remote-a.journal")
+    }
+}
+
+/// Asked for its terms right after the journal was opened, and before anything is read.
+struct Spoiled(Failures, Arc<Spoiler>);
+
+impl Examine for Spoiled {
+    fn wanted(&self) -> &Wanted {
+        self.0.wanted()
+    }
+
+    fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>> {
+        if self.1.again.swap(false, Ordering::SeqCst) {
+            self.1.spoil();
+        }
+        self.0.terms()
+    }
+
+    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
+        self.0.examine(entry, sighted);
+    }
+}
+
+/// Else a reading that is away would be waited for, as one that catches up.
+#[test]
+fn an_outage_before_the_end_of_the_one_before_is_reached_again_is_told_too() {
+    let Some(folder) = folder() else { return };
+    let spoiler = Arc::new(Spoiler { directory: folder.path().into(), again: AtomicBool::new(false) });
+    write(&spoiler.file(), (0..10).map(failure));
+    let (out, mut news) = channel(4);
+    let source = Source::Sender { directory: folder.path().into(), stem: "remote-a".into() };
+    let following = Plan { source, once: false, ..plan(folder.path(), Start::Head) };
+    let spoiled = || Box::new(Spoiled(Failures::of(&["attack"]), Arc::clone(&spoiler)));
+    let reader = Handle::spawn(following, spoiled(), out).unwrap();
+    let mut heard = Heard::default();
+    let told = |heard: &Heard, what| heard.events.iter().filter(|event| event.starts_with(what)).count();
+    heard.listen(&mut news, |heard| told(heard, "caughtup") == 1);
+    spoiler.spoil();
+    heard.listen(&mut news, |heard| told(heard, "failed") == 1);
+    // One that takes over looks for new files first, before it is told that the end was reached.
+    reader.replace(spoiled());
+    spoiler.again.store(true, Ordering::SeqCst);
+    spoiler.mend();
+    heard.listen(&mut news, |heard| told(heard, "reopened") == 1);
+    heard.listen(&mut news, |heard| told(heard, "failed") == 2);
+    spoiler.mend();
+    heard.listen(&mut news, |heard| told(heard, "reopened") == 2);
+    write(&spoiler.file(), (10..20).map(failure));
+    heard.listen(&mut news, |heard| heard.live.len() >= 20);
+    assert_eq!(heard.live, numbers(0..20));
 }
 
 #[test]

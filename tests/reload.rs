@@ -4,6 +4,9 @@
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "shared with other tests of the daemon")]
 mod daemon;
+#[path = "support/directories.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod directories;
 #[path = "support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]
 mod journal;
@@ -15,12 +18,12 @@ mod space;
 mod sys;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use banish::config::{Layout, load};
 use daemon::{Running, SECOND, now, until_within};
+use directories::Directories;
 use journal::Record;
 use space::{in_space, nft};
 
@@ -28,47 +31,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A journal, a configuration with one jail and its filter, a state, and a daemon where one runs.
 struct World {
-    root: tempfile::TempDir,
+    root: Directories,
 }
 
 impl World {
     fn new() -> Option<World> {
-        if let Some(why) = journal::missing_writer() {
-            eprintln!("skipped: {why}");
-            return None;
-        }
-        let world = World { root: tempfile::tempdir().unwrap() };
-        for directory in ["journal", "state", "etc/jail.d", "etc/filter.d"] {
-            std::fs::create_dir_all(world.path(directory)).unwrap();
-        }
-        std::fs::write(world.path("etc/banish.toml"), "[default]\nignoreip = [\"10.9.9.9\"]\n").unwrap();
+        let world = World { root: Directories::new()? };
+        world.root.write("etc/banish.toml", "[default]\nignoreip = [\"10.9.9.9\"]\n");
         world.jail("");
         world.filter("failed");
         Some(world)
     }
 
-    fn path(&self, below: &str) -> PathBuf {
-        self.root.path().join(below)
-    }
-
     fn jail(&self, keys: &str) {
-        let text = format!(
-            "[jail.test]\nenabled = true\nmaxretry = 5\nfindtime = \"1h\"\nbantime = \"2h\"\nport = [\"ssh\"]\n{keys}\n"
-        );
-        std::fs::write(self.path("etc/jail.d/test.toml"), text).unwrap();
+        let common = "maxretry = 5\nfindtime = \"1h\"\nbantime = \"2h\"\nport = [\"ssh\"]";
+        self.root.jail("test", &format!("{common}\n{keys}"));
     }
 
     fn filter(&self, word: &str) {
         let text = format!("journalmatch = ['_SYSTEMD_UNIT=x.service']\nfailregex = ['^{word} from <ADDR>$']\n");
-        std::fs::write(self.path("etc/filter.d/test.toml"), text).unwrap();
-    }
-
-    fn log(&self, records: impl IntoIterator<Item = Record>) {
-        journal::write(&self.path("journal/a.journal"), records);
+        self.root.write("etc/filter.d/test.toml", &text);
     }
 
     fn start(&self) -> Running {
-        Running::start(self.root.path(), PATIENCE)
+        Running::start(self.root.root(), PATIENCE)
     }
 }
 
@@ -101,14 +87,19 @@ fn what_another_filter_counted_says_nothing_and_the_new_one_reads_the_past() {
     in_space(|| {
         let Some(world) = World::new() else { return };
         let from = now() - 600 * SECOND;
-        world.log(rounds("failed", 1..2, 4, from).into_iter().chain(rounds("denied", 2..3, 5, from + 10 * SECOND)));
+        world.root.log(rounds("failed", 1..2, 4, from).into_iter().chain(rounds(
+            "denied",
+            2..3,
+            5,
+            from + 10 * SECOND,
+        )));
         let running = world.start();
         world.filter("denied");
         running.reload();
         until("the new filter has read the past", || is_banned(2));
         // Four of the former filter's and one of the new one's are not five.
-        world.log([entry("denied", 1, from + 60 * SECOND), entry("failed", 1, from + 61 * SECOND)]);
-        world.log(rounds("denied", 3..4, 5, from + 70 * SECOND));
+        world.root.log([entry("denied", 1, from + 60 * SECOND), entry("failed", 1, from + 61 * SECOND)]);
+        world.root.log(rounds("denied", 3..4, 5, from + 70 * SECOND));
         until("it reads on", || is_banned(3));
         assert!(!is_banned(1));
         running.stop();
@@ -121,8 +112,8 @@ fn a_past_of_many_pieces_is_fed_whole() {
         let Some(world) = World::new() else { return };
         let from = now() - 600 * SECOND;
         // The rounds lie in different pieces: 1500 hosts, five failures of each, and four of some more.
-        world.log(rounds("denied", 1..1501, 4, from).into_iter().chain(rounds("denied", 2000..2300, 4, from)));
-        world.log(rounds("denied", 1..1501, 1, from + 10 * SECOND));
+        world.root.log(rounds("denied", 1..1501, 4, from).into_iter().chain(rounds("denied", 2000..2300, 4, from)));
+        world.root.log(rounds("denied", 1..1501, 1, from + 10 * SECOND));
         let running = world.start();
         assert_eq!(banned(), 0);
         world.filter("denied");
@@ -147,11 +138,11 @@ fn reloads_in_a_row_while_failures_come_lose_none_and_count_none_twice() {
             let mut records: Vec<Record> = five.into_iter().chain(four).collect();
             records.sort_by_key(|record| record.stamp);
             let later = records.split_off(records.len() / 2);
-            world.log(records);
+            world.root.log(records);
             world.filter(words[round as usize % 2]);
             // Not waited for: the next finds this one under way.
             running.signal("-HUP");
-            world.log(later);
+            world.root.log(later);
         }
         until("all who failed five times are banned", || banned() >= 160);
         running.reload();
@@ -166,13 +157,13 @@ fn reloads_in_a_row_while_failures_come_lose_none_and_count_none_twice() {
 
 /// A link that leads nowhere but to itself cannot be read, not even by root.
 fn hide(world: &World) {
-    let path = world.path("etc/banish.toml");
-    std::fs::rename(&path, world.path("kept")).unwrap();
+    let path = world.root.path("etc/banish.toml");
+    std::fs::rename(&path, world.root.path("kept")).unwrap();
     symlink("banish.toml", path).unwrap();
 }
 
 fn show(world: &World) {
-    std::fs::rename(world.path("kept"), world.path("etc/banish.toml")).unwrap();
+    std::fs::rename(world.root.path("kept"), world.root.path("etc/banish.toml")).unwrap();
 }
 
 #[test]
@@ -181,15 +172,15 @@ fn nobody_is_banned_while_it_cannot_be_read_who_is_to_be_left_alone() {
         let Some(world) = World::new() else { return };
         let from = now() - 600 * SECOND;
         let administrator = 0x0009_0909;
-        world.log(rounds("failed", 1..2, 5, from));
+        world.root.log(rounds("failed", 1..2, 5, from));
         world.start().stop();
         assert!(is_banned(1));
 
         hide(&world);
         let running = world.start();
         assert!(running.said().contains("no jail runs while settings cannot be read"), "{}", running.said());
-        world.log(rounds("failed", administrator..administrator + 1, 6, from + 20 * SECOND));
-        world.log(rounds("failed", 2..3, 5, from + 30 * SECOND));
+        world.root.log(rounds("failed", administrator..administrator + 1, 6, from + 20 * SECOND));
+        world.root.log(rounds("failed", 2..3, 5, from + 30 * SECOND));
         std::thread::sleep(Duration::from_secs(1));
         let table = nft("list table inet banish");
         assert!(table.contains("10.0.0.1") && !table.contains("10.9.9.9") && !table.contains("10.0.0.2"), "{table}");
@@ -203,8 +194,8 @@ fn nobody_is_banned_while_it_cannot_be_read_who_is_to_be_left_alone() {
         hide(&world);
         running.signal("-HUP");
         until("the reload is refused", || running.said().contains("the running one stays"));
-        world.log(rounds("failed", administrator..administrator + 1, 6, from + 40 * SECOND));
-        world.log(rounds("failed", 3..4, 5, from + 50 * SECOND));
+        world.root.log(rounds("failed", administrator..administrator + 1, 6, from + 40 * SECOND));
+        world.root.log(rounds("failed", 3..4, 5, from + 50 * SECOND));
         until("it goes on", || is_banned(3));
         assert!(!is_banned(administrator));
         running.stop();
@@ -214,9 +205,9 @@ fn nobody_is_banned_while_it_cannot_be_read_who_is_to_be_left_alone() {
 #[test]
 fn whatever_hides_settings_keeps_jails_from_running_and_what_is_only_broken_does_not() {
     let Some(world) = World::new() else { return };
-    let left_out = || load(&Layout::Directory(world.path("etc"))).left_out;
+    let left_out = || load(&Layout::Directory(world.root.path("etc"))).left_out;
     assert_eq!(left_out(), Vec::<String>::new());
-    let extra = world.path("etc/jail.d/extra.toml");
+    let extra = world.root.path("etc/jail.d/extra.toml");
     for (hides, content) in [
         (false, &b"[default]\nignoreip = ['192.0.2.1'\n"[..]),
         (true, &b"[default]\nignoreip = ['192.0.2.1'] # \xff\n"[..]),
@@ -230,7 +221,7 @@ fn whatever_hides_settings_keeps_jails_from_running_and_what_is_only_broken_does
     symlink("nowhere.toml", &extra).unwrap();
     assert_eq!(left_out(), Vec::<String>::new(), "nothing is there to be read");
     std::fs::remove_file(&extra).unwrap();
-    symlink("banish.toml.d", world.path("etc/banish.toml.d")).unwrap();
+    symlink("banish.toml.d", world.root.path("etc/banish.toml.d")).unwrap();
     assert_eq!(left_out(), ["test"], "a directory that cannot be read");
 }
 
@@ -238,13 +229,13 @@ fn whatever_hides_settings_keeps_jails_from_running_and_what_is_only_broken_does
 fn settings_that_the_daemon_s_user_may_not_read_are_hidden() {
     let Some(world) = World::new() else { return };
     let open = |below: &str, mode| {
-        std::fs::set_permissions(world.path(below), std::fs::Permissions::from_mode(mode)).unwrap();
+        std::fs::set_permissions(world.root.path(below), std::fs::Permissions::from_mode(mode)).unwrap();
     };
     open("", 0o755);
     let check = || {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_banishctl")]);
-        let output = command.args(["config", "check", "--config"]).arg(world.path("etc")).output().unwrap();
+        let output = command.args(["config", "check", "--config"]).arg(world.root.path("etc")).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     };
     let said = check();

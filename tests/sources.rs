@@ -4,6 +4,9 @@
 #[path = "support/daemon.rs"]
 #[allow(dead_code, reason = "shared with other tests of the daemon")]
 mod daemon;
+#[path = "support/directories.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod directories;
 #[path = "support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]
 mod journal;
@@ -15,7 +18,7 @@ mod space;
 mod sys;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use banish::config::{Layout, Location, load};
 use banish::engine::time::Stamp;
 use banish::ledger::Store;
 use daemon::{Running, SECOND, failures, now, until_within};
+use directories::Directories;
 use journal::Record;
 use space::{in_space, nft};
 
@@ -31,47 +35,34 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Directories for a first journal, a directory of systemd-journal-remote, a container, a configuration and a state.
 struct World {
-    root: tempfile::TempDir,
+    root: Directories,
 }
 
 impl World {
     fn new() -> Option<World> {
-        if let Some(why) = journal::missing_writer() {
-            eprintln!("skipped: {why}");
-            return None;
-        }
-        let world = World { root: tempfile::tempdir().unwrap() };
-        for directory in ["journal", "remote", "state", "etc/jail.d", "etc/filter.d"] {
-            std::fs::create_dir_all(world.path(directory)).unwrap();
-        }
-        std::fs::copy("etc/filter.d/sshd.toml", world.path("etc/filter.d/sshd.toml")).unwrap();
-        let fleet = world.path("remote");
-        let container = world.path("container");
+        let world = World { root: Directories::new()? };
+        std::fs::create_dir(world.root.path("remote")).unwrap();
+        world.root.shipped_filter("sshd");
+        let fleet = world.root.path("remote");
+        let container = world.root.path("container");
         let sources = format!("[source.fleet]\nremote = {fleet:?}\n[source.box]\ndirectory = {container:?}\n");
-        std::fs::write(world.path("etc/banish.toml"), sources).unwrap();
+        world.root.write("etc/banish.toml", &sources);
         world.jail("source = [\"local\", \"fleet\"]");
         Some(world)
     }
 
-    fn path(&self, below: &str) -> PathBuf {
-        self.root.path().join(below)
-    }
-
     /// Bans that outlast whatever is read late.
     fn jail(&self, keys: &str) {
-        let text = format!(
-            "[jail.sshd]\nenabled = true\nfilter = \"sshd\"\nmaxretry = 5\nfindtime = \"10m\"\nbantime = \"30d\"\n\
-             port = [\"ssh\"]\n{keys}\n"
-        );
-        std::fs::write(self.path("etc/jail.d/sshd.toml"), text).unwrap();
+        let common = "maxretry = 5\nfindtime = \"10m\"\nbantime = \"30d\"\nport = [\"ssh\"]";
+        self.root.jail("sshd", &format!("{common}\n{keys}"));
     }
 
     fn log(&self, file: &str, records: impl IntoIterator<Item = Record>) {
-        journal::write(&self.path(file), records);
+        journal::write(&self.root.path(file), records);
     }
 
     fn banishd(&self, more: &[&str]) -> Command {
-        let mut command = daemon::banishd(self.root.path());
+        let mut command = daemon::banishd(self.root.root());
         command.args(["--bus-address", "none"]).args(more);
         command
     }
@@ -85,7 +76,7 @@ impl World {
     }
 
     fn checkpoints(&self) -> BTreeMap<String, Stamp> {
-        let (_store, restored) = Store::open(&self.path("state"), Stamp::from_usec(now())).unwrap();
+        let (_store, restored) = Store::open(&self.root.path("state"), Stamp::from_usec(now())).unwrap();
         restored.checkpoints.into_iter().map(|known| (known.source, known.stamp)).collect()
     }
 }
@@ -114,7 +105,7 @@ fn entries_that_a_sender_delivers_late_count_however_far_the_others_are() {
         world.log("remote/remote-ahead.journal", failures("192.0.2.1", 1, present));
         world.log("remote/remote-behind.journal", failures("192.0.2.2", 3, past));
         world.log("journal/a.journal", failures("192.0.2.3", 1, present));
-        let running = Running::start(world.root.path(), PATIENCE);
+        let running = Running::start(world.root.root(), PATIENCE);
         world.log("remote/remote-ahead.journal", failures("192.0.2.1", 4, present + SECOND));
         until("the sender that is ahead is heard", || banned() == ["192.0.2.1"]);
         // Six hours older than what was read last: behind a shared cursor these would never come.
@@ -142,12 +133,12 @@ fn a_sender_that_comes_later_is_read_from_its_first_entry_and_through_its_rotati
     in_space(|| {
         let Some(world) = World::new() else { return };
         let past = now() - 3 * HOUR;
-        let running = Running::start(world.root.path(), PATIENCE);
+        let running = Running::start(world.root.root(), PATIENCE);
         world.log("remote/remote-new.journal", failures("192.0.2.1", 5, past));
         until("the new sender is found", || banned() == ["192.0.2.1"]);
         world.log("remote/remote-new.journal", failures("192.0.2.2", 3, past + 60 * SECOND));
         let archived = "remote/remote-new@6a1b2c3d4e5f60718293a4b5c6d7e8f9-0000000000000001-0006000000000001.journal";
-        std::fs::rename(world.path("remote/remote-new.journal"), world.path(archived)).unwrap();
+        std::fs::rename(world.root.path("remote/remote-new.journal"), world.root.path(archived)).unwrap();
         world.log("remote/remote-new.journal", failures("192.0.2.2", 2, past + 63 * SECOND));
         until("it is read on in the next file", || banned() == ["192.0.2.1", "192.0.2.2"]);
         running.stop();
@@ -163,19 +154,19 @@ fn a_source_that_is_not_there_is_told_once_and_holds_up_nobody() {
     in_space(|| {
         let Some(world) = World::new() else { return };
         world.jail("source = [\"local\", \"fleet\", \"box\"]");
-        std::fs::remove_dir(world.path("remote")).unwrap();
+        std::fs::remove_dir(world.root.path("remote")).unwrap();
         let said = world.once();
         assert_eq!(said.matches("cannot read the journal box: ").count(), 1, "{said}");
         assert_eq!(said.matches("cannot read the journal fleet: ").count(), 1, "{said}");
-        let running = Running::start(world.root.path(), PATIENCE);
+        let running = Running::start(world.root.root(), PATIENCE);
         world.log("journal/a.journal", failures("192.0.2.1", 5, now() - 60 * SECOND));
         until("the others are read", || banned() == ["192.0.2.1"]);
         // Written while it was away, and hours old when it comes.
         let past = now() - 3 * HOUR;
-        std::fs::create_dir(world.path("coming")).unwrap();
+        std::fs::create_dir(world.root.path("coming")).unwrap();
         world.log("coming/system.journal", failures("192.0.2.2", 5, past));
-        std::fs::rename(world.path("coming"), world.path("container")).unwrap();
-        std::fs::create_dir(world.path("remote")).unwrap();
+        std::fs::rename(world.root.path("coming"), world.root.path("container")).unwrap();
+        std::fs::create_dir(world.root.path("remote")).unwrap();
         world.log("remote/remote-a.journal", failures("192.0.2.3", 5, past));
         until("what came later is read from its head", || banned() == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
         let said = running.said();
@@ -190,7 +181,7 @@ fn a_jail_counts_what_its_own_sources_say_and_nothing_else() {
     in_space(|| {
         let Some(world) = World::new() else { return };
         let recent = now() - 60 * SECOND;
-        std::fs::create_dir(world.path("container")).unwrap();
+        std::fs::create_dir(world.root.path("container")).unwrap();
         world.jail("source = \"fleet\"");
         world.log("journal/a.journal", failures("192.0.2.1", 5, recent));
         world.log("container/system.journal", failures("192.0.2.2", 5, recent));
@@ -217,10 +208,10 @@ fn one_host_s_failures_on_several_machines_are_one_host_s() {
 fn a_reload_takes_up_a_source_and_leaves_one_and_comes_back_to_where_it_was() {
     in_space(|| {
         let Some(world) = World::new() else { return };
-        std::fs::create_dir(world.path("container")).unwrap();
+        std::fs::create_dir(world.root.path("container")).unwrap();
         world.jail("source = \"local\"");
         world.log("container/system.journal", failures("192.0.2.1", 3, now() - 60 * SECOND));
-        let running = Running::start(world.root.path(), PATIENCE);
+        let running = Running::start(world.root.root(), PATIENCE);
         world.jail("source = [\"local\", \"box\"]");
         running.reload();
         world.log("container/system.journal", failures("192.0.2.1", 2, now() - 50 * SECOND));

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod dialect;
 pub mod entry;
+pub mod import;
 pub mod matching;
 pub mod snapshot;
 pub mod warden;

@@ -3,6 +3,7 @@
 mod common;
 mod filters;
 mod fragment;
+pub mod import;
 mod jails;
 mod journals;
 mod layers;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use figment::Figment;
 
 use super::filters::Filters;
+use super::fragment::Fragment;
 use super::layers::{self, Layout};
 use super::merged::{Merged, excerpt};
 use super::problem::{Place, Problem, Severity, sorted};
+use super::source::NORMAL;
 use super::words::nearest;
 use crate::engine::filter::{Definition, Fault, Filter, Trust};
 
@@ -40,9 +42,20 @@ pub fn load_filter(layout: &Layout, name: &str, mode: &str) -> LoadedFilter {
 /// Reads the filter that stands in `path`, in `mode`.
 pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
     let mut problems = Vec::new();
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let whole = super::fragment(path, &mut problems).filter(|(_, whole)| *whole);
-    let tree = whole.map(|(fragment, _)| Merged::of(&["filter", &name], Figment::new(), vec![fragment]));
+    read(path, whole.map(|(fragment, _)| fragment), mode, problems)
+}
+
+/// Reads `text` as the filter that would stand in `path`.
+pub(super) fn load_filter_text(path: &Path, text: String) -> LoadedFilter {
+    let (fragment, problems) = Fragment::parse(path, text);
+    let whole = problems.is_empty().then_some(fragment);
+    read(path, whole, NORMAL, problems)
+}
+
+fn read(path: &Path, fragment: Option<Fragment>, mode: &str, mut problems: Vec<Problem>) -> LoadedFilter {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let tree = fragment.map(|fragment| Merged::of(&["filter", &name], Figment::new(), vec![fragment]));
     let path = path.to_path_buf();
     let mut filters = Filters::read([(&name, &path, tree.as_ref(), Vec::new())], false);
     let filter = filters.named(&name, mode, &mut problems);

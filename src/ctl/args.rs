@@ -121,6 +121,12 @@ pub enum Command {
     },
     /// Try a filter on lines or journal entries
     Test(TestArgs),
+    /// Bring fail2ban's configuration over
+    ///
+    /// Reads fail2ban's jails, filters and settings in their whole language and writes jail.d/fail2ban.toml,
+    /// banish.toml.d/fail2ban.toml and the filters that banish has not itself, each value with the place it comes from.
+    /// What cannot be brought over is told, with its place and the reason. fail2ban's files stay as they are.
+    Import(ImportArgs),
     /// Write the completions of a shell
     #[command(hide = true)]
     Completions {
@@ -189,6 +195,43 @@ pub struct PauseArgs {
     pub length: Option<Duration>,
 }
 
+/// `import …`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// fail2ban's configuration
+    #[arg(long, value_name = "DIR", default_value = "/etc/fail2ban", value_hint = ValueHint::DirPath)]
+    pub from: PathBuf,
+    /// Where to write
+    ///
+    /// A directory that is none of the configuration's own gets the filters of banish that its jails use, too, so that
+    /// it can be tried with --config.
+    #[arg(long, value_name = "DIR", default_value = "/etc/banish", value_hint = ValueHint::DirPath)]
+    pub to: PathBuf,
+    /// Write nothing, only tell
+    #[arg(long)]
+    pub check: bool,
+    /// Replace files that are there and say something else
+    #[arg(long)]
+    pub force: bool,
+    /// Bring over every filter, also those that banish has itself
+    ///
+    /// Without it, a filter that is as fail2ban ships it is replaced by banish's of the same name and mode.
+    #[arg(long)]
+    pub translate: bool,
+    /// Take banish's filter wherever there is one of the name and mode, even if fail2ban's was changed
+    #[arg(long, conflicts_with = "translate")]
+    pub shipped: bool,
+    /// Ban whom fail2ban bans now, for as long as is left of it, and bring nothing else over
+    ///
+    /// banishd must run and have jails of the same names. With --check nobody is banned.
+    #[arg(long, conflicts_with_all = ["from", "to", "force", "translate", "shipped"])]
+    pub bans: bool,
+    /// fail2ban's database
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/fail2ban/fail2ban.sqlite3", requires = "bans",
+          value_hint = ValueHint::FilePath)]
+    pub database: PathBuf,
+}
+
 /// `test …`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["filter", "jail"])))]
@@ -222,7 +265,8 @@ pub struct TestArgs {
     #[arg(long, short, value_name = "TIME", value_parser = when::parse, allow_hyphen_values = true)]
     pub since: Option<Since>,
     /// With --since: read the journal files of this directory instead of this machine's journal
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "since")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "since",
+          conflicts_with_all = ["line_file", "entries", "lines"])]
     pub journal_directory: Option<PathBuf>,
     /// Take entries from everywhere, whatever journalmatch says
     #[arg(long, conflicts_with_all = ["line_file", "lines"])]

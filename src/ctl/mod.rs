@@ -8,6 +8,7 @@ mod count;
 mod daemon;
 mod ending;
 mod escape;
+mod import;
 mod jail;
 mod manual;
 mod monitor;
@@ -73,6 +74,8 @@ fn dispatch(global: &Global, command: Command) -> Result<Status> {
         Command::Check => on_bus(show::check(global)),
         Command::Config { what: ConfigCommand::Check } => settings::check(global),
         Command::Config { what: ConfigCommand::Show } => settings::show(global),
+        Command::Import(args) if args.bans => on_bus(import::bans(global, &args)),
+        Command::Import(args) => import::run(global, &args),
         Command::Test(args) => trial::test(global, &args),
         Command::Completions { shell } => written(global, |out| {
             manual::completions(shell, out);

@@ -111,7 +111,7 @@ fn problem_json(problem: &Problem) -> Value {
 }
 
 /// Line and column are null where the file as a whole is meant.
-fn place_json(place: &Place) -> Value {
+pub fn place_json(place: &Place) -> Value {
     let number = |number: u32| (number > 0).then_some(number);
     json!({ "file": place.file.to_string_lossy(), "line": number(place.line), "column": number(place.column) })
 }

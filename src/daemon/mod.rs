@@ -17,6 +17,7 @@ mod reload;
 pub mod report;
 mod requests;
 mod restore;
+mod retries;
 mod saving;
 mod snapshot;
 mod sources;
@@ -43,9 +44,9 @@ use crate::journal::{self, JournalError};
 use crate::ledger::{self, Key, LedgerError, Moment, OpenError, Restored, Store, Transaction};
 
 use dryrun::Printer;
-use effects::{Rebuilds, Retry};
 use options::Options;
 use report::{Log, Record};
+use retries::{Rebuilds, Retry};
 use sources::Readings;
 
 pub use restore::restore;
@@ -223,37 +224,42 @@ impl Daemon {
     async fn serve(&mut self, inbox: &mut Inbox) {
         while !self.stop {
             let wake = self.next_wake();
-            match inbox.next(&mut self.readings, self.bus.as_ref(), wake).await {
-                Event::News(at, Some(news)) => self.hear(at, news).await,
-                Event::News(at, None) => {
-                    // The reader ended without being asked to: systemd starts us anew, at the cursor.
-                    let source = self.readings.at(at).name.clone();
-                    self.log.tell(Record::ReaderFailed { source, error: "the reader's thread ended".into() });
-                    self.stop = true;
-                }
-                Event::Request(request) => self.answer(request).await,
-                Event::Notices(notices) => self.heal(notices).await,
-                Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
-                Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
-                Event::Aside(Aside::Found(found)) => {
-                    self.looked();
-                    self.read_found(found);
-                    self.settle().await;
-                }
-                Event::Past(past) => self.fed(past).await,
-                Event::Aside(Aside::Served(served)) => self.served(served),
-                Event::Aside(Aside::Reopened(opened)) => self.ledger_reopened(*opened).await,
-                Event::Stop => self.stop = true,
-                Event::Hangup => self.reload(None),
-                // The kernel counts down, the ledger has instants: after a jump they differ.
-                Event::ClockSet => {
-                    self.warden.clock_was_set(clock::now());
-                    self.audit().await;
-                }
-                Event::BusLost => self.bus_lost(),
-                Event::Timer => {}
-            }
+            let event = inbox.next(&mut self.readings, self.bus.as_ref(), wake).await;
+            self.see_to(event).await;
             self.upkeep().await;
+        }
+    }
+
+    async fn see_to(&mut self, event: Event) {
+        match event {
+            Event::News(at, Some(news)) => self.hear(at, news).await,
+            Event::News(at, None) => {
+                // The reader ended without being asked to: systemd starts us anew, at the cursor.
+                let source = self.readings.at(at).name.clone();
+                self.log.tell(Record::ReaderFailed { source, error: "the reader's thread ended".into() });
+                self.stop = true;
+            }
+            Event::Request(request) => self.answer(request).await,
+            Event::Notices(notices) => self.heal(notices).await,
+            Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
+            Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
+            Event::Aside(Aside::Found(found)) => {
+                self.looked();
+                self.read_found(found);
+                self.settle().await;
+            }
+            Event::Past(past) => self.fed(past).await,
+            Event::Aside(Aside::Served(served)) => self.served(served),
+            Event::Aside(Aside::Reopened(opened)) => self.ledger_reopened(*opened).await,
+            Event::Stop => self.stop = true,
+            Event::Hangup => self.reload(None),
+            // The kernel counts down, the ledger has instants: after a jump they differ.
+            Event::ClockSet => {
+                self.warden.clock_was_set(clock::now());
+                self.audit().await;
+            }
+            Event::BusLost => self.bus_lost(),
+            Event::Timer => {}
         }
     }
 }
@@ -344,7 +350,44 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::bus::Request;
+    use clap::Parser;
+    use std::path::Path;
     use tokio::sync::oneshot;
+
+    /// Writes the configuration of one jail, whose filter wants this text.
+    #[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+    pub(in crate::daemon) fn configure(root: &Path, text: &str) {
+        let filter = format!("journalmatch = ['_SYSTEMD_UNIT=x.service']\nfailregex = ['^{text} <ADDR>$']\n");
+        for (path, content) in
+            [("jail.d/x.toml", "[jail.x]\nenabled = true\nfilter = 'x'\n"), ("filter.d/x.toml", filter.as_str())]
+        {
+            let path = root.join("etc").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    }
+
+    /// A daemon with that configuration that has caught up with an empty journal; without firewall, ledger and bus.
+    pub(in crate::daemon) async fn opened(root: &Path) -> (Daemon, Inbox) {
+        configure(root, "failed from");
+        std::fs::create_dir(root.join("journal")).unwrap();
+        let path = |name: &str| root.join(name).into_os_string();
+        let words = ["banishd".into(), "--dry-run".into(), "--config".into(), path("etc")];
+        let words = words.into_iter().chain(["--journal-directory".into(), path("journal")]);
+        let words = words.chain(["--state".into(), path("state")]);
+        let (mut daemon, mut inbox) = Daemon::open(Options::parse_from(words), Log::silent()).await.unwrap();
+        while !daemon.progress.caught_up {
+            step(&mut daemon, &mut inbox).await;
+        }
+        (daemon, inbox)
+    }
+
+    /// Sees to one thing.
+    pub(in crate::daemon) async fn step(daemon: &mut Daemon, inbox: &mut Inbox) {
+        let next = inbox.next(&mut daemon.readings, None, None);
+        let event = tokio::time::timeout(std::time::Duration::from_secs(60), next).await.unwrap();
+        daemon.see_to(event).await;
+    }
 
     /// A program reports attempt after attempt, and there is always one waiting.
     #[tokio::test]

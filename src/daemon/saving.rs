@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::effects::{First, Retry, chain};
+use super::effects::{First, chain};
 use super::report::Record;
+use super::retries::Retry;
 use super::{Aside, Daemon, clock};
 use crate::engine::ban::{Ban, Cause, End, Place};
 use crate::engine::jail::pause::Pause;

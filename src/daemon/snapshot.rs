@@ -172,3 +172,43 @@ fn counted_from(settings: &Settings) -> Stamp {
     let longest = plan::enabled(settings).map(|jail| jail.rules.findtime).max().unwrap_or_default();
     clock::now().before(longest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{configure, opened, step};
+    use super::super::upkeep::instant;
+
+    /// What is counted after the reload is not what the sessions were told for, and of a changed jail it is nothing yet.
+    #[tokio::test]
+    async fn a_snapshot_that_a_reload_came_in_between_is_given_up() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut daemon, mut inbox) = opened(root.path()).await;
+        for changed in [false, true] {
+            daemon.snapshots.age();
+            daemon.begin_snapshot(instant());
+            assert!(daemon.snapshots.awaited.is_some(), "the reading is asked");
+            if changed {
+                configure(root.path(), "refused");
+                daemon.reload(None);
+                let load = loop {
+                    if let Some(super::super::Aside::Loaded(load)) = inbox.asides.recv().await {
+                        break load;
+                    }
+                };
+                daemon.reloaded(*load).await;
+                assert!(daemon.problems.is_empty(), "{:?}", daemon.problems);
+            }
+            let given_up = daemon.snapshots.awaited.is_none();
+            assert_eq!(given_up, changed);
+            // The reading tells its sessions, and then that it examines with the new filter.
+            while if changed {
+                daemon.readings.iter().any(|one| !one.changes.is_empty())
+            } else {
+                daemon.snapshots.stale
+            } {
+                step(&mut daemon, &mut inbox).await;
+            }
+            assert_eq!(daemon.snapshots.stale, changed, "it is still to be taken, or it was");
+        }
+    }
+}

@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 
 use super::crash::point;
 use super::dryrun::Printer;
-use super::effects::{First, Rebuilds, Retry, chain};
+use super::effects::{First, chain};
 use super::options::{BusChoice, Options};
 use super::report::{Log, Record};
+use super::retries::{Rebuilds, Retry};
 use super::saving::Debt;
 use super::snapshot::{self, Snapshots};
 use super::sources::{Readings, Wanted};

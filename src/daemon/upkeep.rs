@@ -313,3 +313,35 @@ impl Daemon {
 pub(super) fn instant() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Aside;
+    use super::super::tests::opened;
+    use super::*;
+
+    /// The one thread for what blocks stands for all of them: it hangs, and nothing may queue up behind it.
+    #[test]
+    fn a_directory_of_senders_that_hangs_is_asked_once() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let root = tempfile::tempdir().unwrap();
+            let (mut daemon, mut inbox) = opened(root.path()).await;
+            for _ in 0..2 {
+                let (release, held) = std::sync::mpsc::channel::<()>();
+                tokio::task::spawn_blocking(move || held.recv());
+                for _ in 0..3 {
+                    daemon.agenda.look = Some(instant());
+                    daemon.upkeep().await;
+                }
+                drop(release);
+                // Whatever was begun before is done when this is.
+                tokio::task::spawn_blocking(|| ()).await.unwrap();
+                let found = std::iter::from_fn(|| inbox.asides.try_recv().ok());
+                assert_eq!(found.filter(|aside| matches!(aside, Aside::Found(_))).count(), 1);
+                daemon.looked();
+            }
+        });
+    }
+}

@@ -8,6 +8,7 @@ use rustables::{MsgType, sys};
 use super::TABLE;
 use super::elements::{Key, Now, Timeout, write_ban, write_interval_key};
 use super::name::BanSet;
+use super::ports::PortMap;
 use super::wire::{BODY, HEADER, INET, Messages, NEST_LIMIT, Writer};
 use crate::engine::time::Stamp;
 
@@ -22,6 +23,7 @@ const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
 pub(super) struct Batch {
     writer: Writer,
     messages: Vec<Sent>,
+    elements: usize,
 }
 
 /// A message of a batch: where it begins, and what it is about.
@@ -73,7 +75,7 @@ impl Batch {
         let mut writer = Writer::default();
         writer.message(libc::NFNL_MSG_BATCH_BEGIN as u16, 0, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u16);
         writer.end_message();
-        Batch { writer, messages: Vec::new() }
+        Batch { writer, messages: Vec::new(), elements: 0 }
     }
 
     /// Does it hold nothing?
@@ -127,10 +129,56 @@ impl Batch {
         });
     }
 
+    /// Takes all elements out of a set or map.
+    pub fn empty_set(&mut self, name: &str) {
+        self.own(sys::NFT_MSG_DELSETELEM as u16, 0, About::Structure(format!("the set {name}")), |writer| {
+            writer.text(sys::NFTA_SET_ELEM_LIST_TABLE, TABLE);
+            writer.text(sys::NFTA_SET_ELEM_LIST_SET, name);
+        });
+    }
+
+    /// Makes a map from ports to chains, without its elements; `id` is unique in its batch.
+    pub fn port_map(&mut self, name: &str, map: &PortMap, id: u32) {
+        /// Libnftables' number for ports, by which `nft` shows and loads them.
+        const TYPE_PORT: u32 = 13;
+        const PORT_BYTES: u32 = 2;
+        let kind = if map.intervals { sys::NFT_SET_MAP | sys::NFT_SET_INTERVAL } else { sys::NFT_SET_MAP };
+        let about = About::Structure(format!("the map {name}"));
+        self.own(sys::NFT_MSG_NEWSET as u16, libc::NLM_F_CREATE as u16, about, |writer| {
+            writer.text(sys::NFTA_SET_TABLE, TABLE);
+            writer.text(sys::NFTA_SET_NAME, name);
+            let numbers = [
+                (sys::NFTA_SET_FLAGS, kind),
+                (sys::NFTA_SET_KEY_TYPE, TYPE_PORT),
+                (sys::NFTA_SET_KEY_LEN, PORT_BYTES),
+                (sys::NFTA_SET_DATA_TYPE, sys::NFT_DATA_VERDICT),
+                (sys::NFTA_SET_ID, id),
+            ];
+            for (attribute, number) in numbers {
+                writer.attribute(attribute, &number.to_be_bytes());
+            }
+            // Of a known size it is a plain table that never grows, which is asked fastest.
+            if !map.intervals {
+                let description = writer.open(sys::NFTA_SET_DESC);
+                let size = u32::try_from(map.keys.len()).unwrap_or(u32::MAX);
+                writer.attribute(sys::NFTA_SET_DESC_SIZE, &size.to_be_bytes());
+                writer.close(description);
+            }
+        });
+    }
+
+    /// Fills such a map; its chains must be there.
+    pub fn port_keys(&mut self, name: &str, map: &PortMap) {
+        self.elements(name, Elements::Add, map.keys.len(), &[], |writer, at| {
+            let (key, to) = &map.keys[at];
+            write_interval_key(writer, key, to.as_deref());
+        });
+    }
+
     /// Changes elements of a set of bans. One that has ended since its giver looked is there for another moment.
     pub fn bans(&mut self, set: &BanSet, how: Elements, entries: &[Entry], now: Now) {
         let numbers: Vec<u32> = entries.iter().map(|entry| entry.number).collect();
-        self.elements(&set.name(), how, &numbers, |writer, at| {
+        self.elements(&set.name(), how, entries.len(), &numbers, |writer, at| {
             let entry = &entries[at];
             match how {
                 Elements::Add => {
@@ -144,28 +192,36 @@ impl Batch {
 
     /// Fills an interval set.
     pub fn intervals(&mut self, set: &str, keys: &[Key]) {
-        let numbers: Vec<u32> = (0..).take(keys.len()).collect();
-        self.elements(set, Elements::Add, &numbers, |writer, at| write_interval_key(writer, &keys[at]));
+        self.elements(set, Elements::Add, keys.len(), &[], |writer, at| write_interval_key(writer, &keys[at], None));
     }
 
-    /// Elements in as many messages as their nests' limit asks for.
-    fn elements(&mut self, set: &str, how: Elements, numbers: &[u32], mut write: impl FnMut(&mut Writer, usize)) {
-        /// More than any element of ours takes: key, timeout, a comment of 127 bytes and their headers.
+    /// Elements in as many messages as their nests' limit asks for; a refusal names those that have numbers.
+    fn elements(
+        &mut self,
+        set: &str,
+        how: Elements,
+        count: usize,
+        numbers: &[u32],
+        mut write: impl FnMut(&mut Writer, usize),
+    ) {
+        /// More than any element of ours takes: key, timeout, a comment of 127 bytes or a chain, and their headers.
         const ROOM: usize = 256;
         let (kind, flags) = match how {
             Elements::Add => (sys::NFT_MSG_NEWSETELEM as u16, libc::NLM_F_CREATE as u16),
             Elements::Delete => (sys::NFT_MSG_DELSETELEM as u16, 0),
             Elements::Destroy => (DESTROY_ELEMENTS, 0),
         };
+        self.elements += count;
         let mut at = 0;
-        while at < numbers.len() {
+        while at < count {
             let mut marks = Vec::new();
             self.own(kind, flags, About::Elements(set.into(), Vec::new()), |writer| {
                 writer.text(sys::NFTA_SET_ELEM_LIST_TABLE, TABLE);
                 writer.text(sys::NFTA_SET_ELEM_LIST_SET, set);
                 let nest = writer.open(sys::NFTA_SET_ELEM_LIST_ELEMENTS);
-                while at < numbers.len() && writer.length(&nest) + ROOM < NEST_LIMIT {
-                    marks.push((u32::try_from(writer.offset()).unwrap_or(u32::MAX), numbers[at]));
+                while at < count && writer.length(&nest) + ROOM < NEST_LIMIT {
+                    let offset = u32::try_from(writer.offset()).unwrap_or(u32::MAX);
+                    marks.extend(numbers.get(at).map(|number| (offset, *number)));
                     write(writer, at);
                     at += 1;
                 }
@@ -192,7 +248,7 @@ impl Batch {
 
     /// How many elements it changes.
     pub fn size(&self) -> usize {
-        self.messages.iter().map(|sent| sent.about.elements().count()).sum()
+        self.elements
     }
 
     /// The bytes to send; the last message asks for an acknowledgement. (Ends of batches answer since 6.10 only, and an

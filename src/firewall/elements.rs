@@ -164,13 +164,21 @@ pub(super) fn write_ban(writer: &mut Writer, key: IpAddr, timeout: Timeout, comm
     writer.close(nest);
 }
 
-/// Writes an element of an interval set.
-pub(super) fn write_interval_key(writer: &mut Writer, key: &Key) {
+/// Writes an element of an interval set, or of a map to chains.
+pub(super) fn write_interval_key(writer: &mut Writer, key: &Key, to: Option<&str>) {
     let nest = writer.open(sys::NFTA_LIST_ELEM);
     if key.ends {
         writer.attribute(sys::NFTA_SET_ELEM_FLAGS, &sys::NFT_SET_ELEM_INTERVAL_END.to_be_bytes());
     }
     write_key(writer, &key.bytes);
+    if let Some(chain) = to {
+        let data = writer.open(sys::NFTA_SET_ELEM_DATA);
+        let verdict = writer.open(sys::NFTA_DATA_VERDICT);
+        writer.attribute(sys::NFTA_VERDICT_CODE, &sys::NFT_GOTO.to_be_bytes());
+        writer.text(sys::NFTA_VERDICT_CHAIN, chain);
+        writer.close(verdict);
+        writer.close(data);
+    }
     writer.close(nest);
 }
 
@@ -198,16 +206,19 @@ pub(super) struct Shown<'a> {
     pub left: Timeout,
     /// Is it the end of an interval?
     pub ends: bool,
+    /// Where a map leads from it, as the kernel writes that.
+    pub to: &'a [u8],
 }
 
 impl<'a> Shown<'a> {
     /// Reads one element of a dump; `None` where it has no key.
     pub fn parse(element: &'a [u8]) -> Option<Shown<'a>> {
-        let mut shown = Shown { key: &[], left: Timeout::Never, ends: false };
+        let mut shown = Shown { key: &[], left: Timeout::Never, ends: false, to: &[] };
         for (kind, value) in Attributes(element) {
             match kind {
                 sys::NFTA_SET_ELEM_KEY => shown.key = Attributes(value).find_kind(sys::NFTA_DATA_VALUE)?,
                 sys::NFTA_SET_ELEM_EXPIRATION => shown.left = Timeout::Millis(u64_be(value)?),
+                sys::NFTA_SET_ELEM_DATA => shown.to = value,
                 sys::NFTA_SET_ELEM_FLAGS => shown.ends = u32_be(value)? & sys::NFT_SET_ELEM_INTERVAL_END != 0,
                 _ => {}
             }

@@ -12,8 +12,8 @@
 //!
 //! Each jail has one hash set per family and prefix length in use, `sshd4_32`, `sshd6_64`, looked up with the masked
 //! address. A ban of a length that nobody used so far, by hand for example, gets a hash set of that length as well: so
-//! nothing overlaps, nothing is merged, and an add costs the same at any size. Interval sets hold allow lists and ports
-//! only, which change with the policy and never with a ban.
+//! nothing overlaps, nothing is merged, and an add costs the same at any size. Verdict maps lead from a port to the chain of
+//! the jails that have it; they and the interval sets of allow lists change with the policy and never with a ban.
 
 mod audit;
 mod batch;
@@ -26,6 +26,7 @@ mod kernel;
 mod link;
 mod name;
 mod policy;
+mod ports;
 mod rules;
 mod survey;
 mod sys;

@@ -15,14 +15,13 @@ use super::TABLE;
 use super::elements::{comment_data, key_width};
 use super::name::BanSet;
 use super::survey::{Counted, Dropped};
-use super::table::{Chain, KeyKind, Match, Rule, Verdict};
+use super::table::{Chain, Match, Rule, Verdict};
 use crate::engine::jail::scope::Protocol;
 use crate::engine::subject::Family;
 
 /// Libnftables' numbers for what a key is; `nft` needs them to show and to load a set.
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
-const TYPE_PORT: u32 = 13;
 
 /// The index of `lo`, in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -39,27 +38,21 @@ pub(super) fn table(flags: u32) -> Table {
 
 /// A set of bans; `id` is unique in its batch.
 pub(super) fn ban_set(set: &BanSet, id: u32) -> Set {
-    let (kind, width) = key(KeyKind::Address(set.family));
-    new_set(&set.name(), kind, width, sys::NFT_SET_TIMEOUT, id)
+    new_set(&set.name(), set.family, sys::NFT_SET_TIMEOUT, id)
 }
 
 /// An interval set; `id` is unique in its batch.
-pub(super) fn interval_set(name: &str, of: KeyKind, id: u32) -> Set {
-    let (kind, width) = key(of);
-    new_set(name, kind, width, sys::NFT_SET_INTERVAL, id)
+pub(super) fn interval_set(name: &str, family: Family, id: u32) -> Set {
+    new_set(name, family, sys::NFT_SET_INTERVAL, id)
 }
 
-fn new_set(name: &str, kind: u32, width: u32, flags: u32, id: u32) -> Set {
+fn new_set(name: &str, family: Family, flags: u32, id: u32) -> Set {
+    let (kind, width) = match family {
+        Family::V4 => (TYPE_IPV4, 4u32),
+        Family::V6 => (TYPE_IPV6, 16u32),
+    };
     let set = Set::default().with_table(TABLE).with_name(name).with_id(id);
     set.with_key_type(kind).with_key_len(width).with_flags(flags)
-}
-
-fn key(of: KeyKind) -> (u32, u32) {
-    match of {
-        KeyKind::Address(Family::V4) => (TYPE_IPV4, 4),
-        KeyKind::Address(Family::V6) => (TYPE_IPV6, 16),
-        KeyKind::Port => (TYPE_PORT, 2),
-    }
 }
 
 /// A chain without its rules.
@@ -79,8 +72,9 @@ pub(super) fn chain_named(name: &str) -> rustables::Chain {
     rustables::Chain::new(&table(0)).with_name(name)
 }
 
-/// A rule of that chain, its counter going on from what `counted` has for it.
-pub(super) fn rule(chain: &str, rule: &Rule, counted: &BTreeMap<Counted, Dropped>) -> rustables::Rule {
+/// A rule of that chain, its counter going on from what `counted` has for it. That is taken from there: a set whose jail
+/// shares some of its ports with others has more rules, and all of them count for it.
+pub(super) fn rule(chain: &str, rule: &Rule, counted: &mut BTreeMap<Counted, Dropped>) -> rustables::Rule {
     let mut message = rustables::Rule::default().with_table(TABLE).with_chain(chain);
     for condition in &rule.matches {
         for expression in expressions(condition) {
@@ -88,26 +82,33 @@ pub(super) fn rule(chain: &str, rule: &Rule, counted: &BTreeMap<Counted, Dropped
         }
     }
     if let Some(set) = &rule.counts {
-        let so_far = counted.get(&Counted::new(set, &rule.verdict)).copied().unwrap_or_default();
+        let so_far = counted.remove(&Counted::new(set, &rule.verdict)).unwrap_or_default();
         message.add_expr(Counter::default().with_nb_bytes(so_far.bytes).with_nb_packets(so_far.packets));
         message.set_userdata(comment_data(set.jail.as_str()));
     }
-    message.with_expr(verdict(&rule.verdict))
+    for expression in verdict(&rule.verdict) {
+        message.add_expr(expression);
+    }
+    message
 }
 
-fn verdict(verdict: &Verdict) -> RawExpression {
+fn verdict(verdict: &Verdict) -> Vec<RawExpression> {
     let kind = match verdict {
         Verdict::Accept => VerdictKind::Accept,
         Verdict::Drop => VerdictKind::Drop,
         Verdict::Return => VerdictKind::Return,
         Verdict::Jump(chain) => VerdictKind::Jump { chain: chain.clone() },
-        Verdict::Reset => return Reject::default().with_type(RejectType::TcpRst).into(),
+        Verdict::ByPort(over, map) => {
+            let lookup = Lookup::default().with_set(map).with_sreg(Register::Reg1).with_dreg(Register::Verdict);
+            return vec![destination(*over), lookup.into()];
+        }
+        Verdict::Reset => return vec![Reject::default().with_type(RejectType::TcpRst).into()],
         Verdict::Prohibit => {
             let code = IcmpCode::AdminProhibited;
-            return Reject::default().with_type(RejectType::IcmpxUnreach).with_icmp_code(code).into();
+            return vec![Reject::default().with_type(RejectType::IcmpxUnreach).with_icmp_code(code).into()];
         }
     };
-    Immediate::new_verdict(kind).into()
+    vec![Immediate::new_verdict(kind).into()]
 }
 
 fn expressions(condition: &Match) -> Vec<RawExpression> {
@@ -131,21 +132,6 @@ fn expressions(condition: &Match) -> Vec<RawExpression> {
             all
         }
         Match::Protocol(transport) => protocol(transport.number()),
-        Match::Port(over, set) => {
-            let mut all = destination(*over);
-            all.push(within(set));
-            all
-        }
-        Match::PortRange(over, first, last) => {
-            let mut all = destination(*over);
-            if first == last {
-                all.push(equal(first.to_be_bytes()));
-            } else {
-                all.push(Cmp::new(CmpOp::Gte, first.to_be_bytes()).into());
-                all.push(Cmp::new(CmpOp::Lte, last.to_be_bytes()).into());
-            }
-            all
-        }
         Match::Source(of, length, set) => {
             let mut all = family(*of);
             all.push(network(*of));
@@ -168,14 +154,12 @@ fn protocol(number: u8) -> Vec<RawExpression> {
     vec![Meta::new(MetaType::L4Proto).into(), equal([number])]
 }
 
-/// The protocol, and then the port that the packet goes to.
-fn destination(over: Protocol) -> Vec<RawExpression> {
-    let mut all = protocol(over.number());
-    all.push(transport(match over {
+/// The port that a packet of this protocol goes to.
+fn destination(over: Protocol) -> RawExpression {
+    transport(match over {
         Protocol::Tcp => TransportHeaderField::Tcp(TCPHeaderField::Dport),
         Protocol::Udp => TransportHeaderField::Udp(UDPHeaderField::Dport),
-    }));
-    all
+    })
 }
 
 fn transport(field: TransportHeaderField) -> RawExpression {

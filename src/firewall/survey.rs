@@ -42,6 +42,14 @@ impl Counted {
     }
 }
 
+/// An element of any other set or map.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Mapped {
+    key: Vec<u8>,
+    ends: bool,
+    to: Vec<u8>,
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
@@ -73,6 +81,8 @@ pub(super) struct SetFound {
     pub name: String,
     /// What it is by its name, if its flags and keys are what such a set has.
     pub bans: Option<BanSet>,
+    /// Is it a map, whose elements may lead to chains?
+    pub map: bool,
 }
 
 /// An element of a set of bans.
@@ -126,7 +136,7 @@ impl Survey {
             if set.bans.is_none() {
                 let mut keys = element_keys(link, &set.name)?;
                 // `nft` begins an interval set by the end of what is before its first interval, with no meaning.
-                keys.retain(|(key, ends)| !ends || key.iter().any(|byte| *byte != 0));
+                keys.retain(|Mapped { key, ends, .. }| !ends || key.iter().any(|byte| *byte != 0));
                 keys.sort();
                 keys.hash(hasher);
             }
@@ -230,7 +240,9 @@ fn sets(link: &mut Link) -> io::Result<Vec<SetFound>> {
         if is_ours(message, sys::NFTA_SET_TABLE)
             && let Some(name) = message.attributes().find_kind(sys::NFTA_SET_NAME).and_then(text)
         {
-            found.push(SetFound { name: name.to_owned(), bans: ban_set(message, name) });
+            let flags = message.attributes().find_kind(sys::NFTA_SET_FLAGS).and_then(u32_be).unwrap_or_default();
+            let map = flags & sys::NFT_SET_MAP != 0;
+            found.push(SetFound { name: name.to_owned(), bans: ban_set(message, name), map });
         }
     })?;
     Ok(found.unwrap_or_default())
@@ -253,8 +265,8 @@ pub(super) fn elements(link: &mut Link, set: &BanSet) -> io::Result<Vec<Found>> 
     of_set(link, &set.name(), |shown| shown.address().map(|key| Found { key, left: shown.left }))
 }
 
-fn element_keys(link: &mut Link, set: &str) -> io::Result<Vec<(Vec<u8>, bool)>> {
-    of_set(link, set, |shown| Some((shown.key.to_vec(), shown.ends)))
+fn element_keys(link: &mut Link, set: &str) -> io::Result<Vec<Mapped>> {
+    of_set(link, set, |shown| Some(Mapped { key: shown.key.to_vec(), ends: shown.ends, to: shown.to.to_vec() }))
 }
 
 fn of_set<T>(link: &mut Link, set: &str, keep: impl Fn(&Shown<'_>) -> Option<T>) -> io::Result<Vec<T>> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::elements::{Key, interval_keys, key_width, range};
 use super::name::{self, BanSet};
 use super::policy::{JailPolicy, Policy, Reach, Replies};
+use super::ports::{Cut, PortMap};
 use crate::engine::ban::JailName;
 use crate::engine::jail::Action;
 use crate::engine::jail::allow::AllowList;
@@ -18,26 +19,19 @@ pub(super) struct Layout {
     pub bans: BTreeSet<BanSet>,
     /// The interval sets, by name.
     pub intervals: BTreeMap<String, Intervals>,
-    /// The chains; one comes after those it jumps to.
+    /// The maps from ports to chains, by name.
+    pub maps: BTreeMap<String, PortMap>,
+    /// The chains; one comes after those its rules jump to.
     pub chains: Vec<Chain>,
 }
 
 /// An interval set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Intervals {
-    /// Of what.
-    pub of: KeyKind,
+    /// Of which addresses.
+    pub family: Family,
     /// Its elements.
     pub keys: Vec<Key>,
-}
-
-/// What a set's keys are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyKind {
-    /// Addresses.
-    Address(Family),
-    /// Ports of TCP or UDP.
-    Port,
 }
 
 /// A chain and its rules.
@@ -77,10 +71,6 @@ pub(super) enum Match {
     Discovery,
     /// This transport protocol.
     Protocol(Protocol),
-    /// This transport protocol, to a port in the named set.
-    Port(Protocol, String),
-    /// This transport protocol, to a port from the first to the second.
-    PortRange(Protocol, u16, u16),
     /// The source address, cut to so many bits, is in the named set.
     Source(Family, u8, String),
 }
@@ -94,6 +84,8 @@ pub(super) enum Verdict {
     Drop,
     /// On to that chain.
     Jump(String),
+    /// On to the chain that the named map has for its port of this protocol, and not back; on in this one if it has none.
+    ByPort(Protocol, String),
     /// Back to where the jump came from.
     Return,
     /// A TCP reset.
@@ -106,11 +98,6 @@ pub(super) enum Verdict {
 pub(super) const RAW: i32 = -300;
 /// Priority `mangle`: behind connection tracking, before destination NAT.
 pub(super) const MANGLE: i32 = -150;
-
-/// The chain that every packet to a port of some jail walks.
-const SOME_PORT: &str = "some_port";
-/// So many ranges of ports are compared there one by one; more are looked up.
-const COMPARED: usize = 3;
 
 impl Layout {
     /// What `policy` means where `used` are the sets that bans in force need. `can_reject` is false for a kernel that
@@ -140,17 +127,17 @@ impl Layout {
         begin.extend(layout.allow(&policy.allow, name::allow, &Verdict::Accept));
 
         let mut hosts = Vec::new();
-        let mut groups: BTreeMap<&Ports, Vec<Rule>> = BTreeMap::new();
+        let mut ports = Vec::new();
         for (jail, sets) in jails.values() {
             let rules = layout.jail(jail, sets, can_reject);
             match &jail.scope {
                 Scope::AllPorts => hosts.extend(rules),
-                Scope::Ports(ports) => groups.entry(ports).or_default().extend(rules),
+                Scope::Ports(of) => ports.push((of, rules)),
             }
             layout.bans.extend(sets.iter().cloned());
         }
-        if !groups.is_empty() {
-            layout.ports(begin.clone(), groups);
+        if !ports.is_empty() {
+            layout.ports(&begin, &ports);
         }
         if !hosts.is_empty() {
             layout.hosts(begin, hosts, policy.replies);
@@ -167,7 +154,7 @@ impl Layout {
                 continue;
             }
             let keys = interval_keys(&ranges, key_width(family));
-            self.intervals.insert(name(family), Intervals { of: KeyKind::Address(family), keys });
+            self.intervals.insert(name(family), Intervals { family, keys });
             rules.push(Rule::plain(vec![Match::Source(family, family.bits(), name(family))], verdict.clone()));
         }
         rules
@@ -187,41 +174,21 @@ impl Layout {
         vec![Rule::plain(vec![], Verdict::Jump(chain))]
     }
 
-    /// The chain `ports`: jails with equal ports share a chain. Where there are several such chains, a packet to none of
-    /// their ports is done after one lookup for its protocol.
-    fn ports(&mut self, mut rules: Vec<Rule>, groups: BTreeMap<&Ports, Vec<Rule>>) {
-        let mut jumps = Vec::new();
-        let mut all: BTreeMap<Protocol, Vec<(u16, u16)>> = BTreeMap::new();
-        let few = groups.keys().map(|ports| ports.protocols().len()).sum::<usize>() <= 2;
-        for (number, (ports, bans)) in (1..).zip(groups) {
-            let (set, chain) = (format!("ports_{number}"), format!("group_{number}"));
-            // 50 lookups take a packet to a jail's port three times as long as the rest of its way; comparing is cheap.
-            let compared = !few && ports.ranges().len() <= COMPARED;
-            if !compared {
-                self.intervals.insert(set.clone(), Intervals::ports(ports.ranges()));
-            }
-            for protocol in ports.protocols() {
-                all.entry(*protocol).or_default().extend(ports.ranges());
-                let matches: Vec<Match> = if compared {
-                    ports.ranges().iter().map(|(first, last)| Match::PortRange(*protocol, *first, *last)).collect()
-                } else {
-                    vec![Match::Port(*protocol, set.clone())]
-                };
-                jumps.extend(matches.into_iter().map(|port| Rule::plain(vec![port], Verdict::Jump(chain.clone()))));
-            }
-            self.chains.push(Chain { name: chain, priority: None, rules: bans });
+    /// The chain `ports`: one lookup for a packet's protocol and port tells the chain of exactly the jails that have it. Who
+    /// is let through is asked there, so that packets to other ports are done after the lookup.
+    fn ports(&mut self, begin: &[Rule], jails: &[(&Ports, Vec<Rule>)]) {
+        let ports: Vec<&Ports> = jails.iter().map(|(ports, _)| *ports).collect();
+        let cut = Cut::new(&ports);
+        let chain = |group: usize| format!("group_{}", group + 1);
+        for (number, group) in cut.groups.iter().enumerate() {
+            let bans = group.iter().flat_map(|jail| jails[*jail].1.iter());
+            let rules = begin.iter().chain(bans).cloned().collect();
+            self.chains.push(Chain { name: chain(number), priority: None, rules });
         }
-        if few {
-            rules.extend(jumps);
-        } else {
-            self.chains.push(Chain { name: SOME_PORT.into(), priority: None, rules: jumps });
-            for (protocol, ranges) in all {
-                let closed = ranges.into_iter().map(|(first, last)| first..=last);
-                let Some(union) = Ports::new(closed, [protocol]) else { continue };
-                let set = format!("{protocol}_ports");
-                self.intervals.insert(set.clone(), Intervals::ports(union.ranges()));
-                rules.push(Rule::plain(vec![Match::Port(protocol, set)], Verdict::Jump(SOME_PORT.into())));
-            }
+        let mut rules = Vec::new();
+        for (protocol, name, map) in cut.maps(chain) {
+            rules.push(Rule::plain(vec![Match::Protocol(protocol)], Verdict::ByPort(protocol, name.clone())));
+            self.maps.insert(name, map);
         }
         self.chains.push(Chain { name: "ports".into(), priority: Some(RAW), rules });
     }
@@ -263,13 +230,6 @@ impl Rule {
     }
 }
 
-impl Intervals {
-    fn ports(ranges: &[(u16, u16)]) -> Intervals {
-        let ranges: Vec<_> = ranges.iter().map(|(first, last)| (u128::from(*first), u128::from(*last))).collect();
-        Intervals { of: KeyKind::Port, keys: interval_keys(&ranges, 2) }
-    }
-}
-
 /// The list's ranges of one family, those that touch joined.
 fn ranges(list: &AllowList, family: Family) -> Vec<(u128, u128)> {
     let mut joined: Vec<(u128, u128)> = Vec::new();
@@ -307,16 +267,17 @@ mod tests {
     #[test]
     fn jails_with_equal_ports_share_a_chain() {
         let layout = layout(vec![jail("a", tcp(22), Action::Drop), jail("b", tcp(22), Action::Drop)]);
-        assert_eq!(chain(&layout, "group_1").unwrap().rules.len(), 4);
-        assert_eq!(chain(&layout, "ports").unwrap().rules.len(), 2);
+        assert_eq!(chain(&layout, "group_1").unwrap().rules.len(), 5);
+        assert_eq!(chain(&layout, "ports").unwrap().rules.len(), 1);
         assert!(chain(&layout, "hosts").is_none());
     }
 
     #[test]
-    fn a_packet_to_no_jails_port_asks_one_set() {
+    fn a_packet_asks_one_map_however_many_jails_there_are() {
         let layout = layout((1..=50).map(|port| jail(&format!("j{port}"), tcp(port * 10), Action::Drop)).collect());
-        assert_eq!(chain(&layout, "ports").unwrap().rules.len(), 2);
-        assert_eq!(chain(&layout, "some_port").unwrap().rules.len(), 50);
+        assert_eq!(chain(&layout, "ports").unwrap().rules.len(), 1);
+        assert_eq!(layout.maps["tcp_ports"].keys.len(), 50);
+        assert_eq!(chain(&layout, "group_50").unwrap().rules.len(), 3);
     }
 
     #[test]
@@ -339,7 +300,7 @@ mod tests {
     #[test]
     fn a_kernel_that_cannot_reject_drops() {
         let policy = Policy { jails: vec![jail("a", tcp(22), Action::Reject)], ..Policy::default() };
-        for (can, rules) in [(true, 4), (false, 2)] {
+        for (can, rules) in [(true, 5), (false, 3)] {
             let layout = Layout::new(&policy, &BTreeSet::new(), can);
             assert_eq!(chain(&layout, "group_1").unwrap().rules.len(), rules);
         }

@@ -1,7 +1,8 @@
 //! How the keeper writes: what goes into a transaction, in which order, and what a refusal of it means.
 //!
-//! Order in a batch: what goes (rules, then chains, then sets, as each is used by the one before), then what comes (sets
-//! with their elements, then chains with their rules, as a rule names both).
+//! Order in a batch: what goes (rules and the contents of maps, then chains, then sets, as each is used by the one before),
+//! then what comes (sets with their elements, then chains with their rules, as a rule names both, then the contents of maps,
+//! as they name chains).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,6 +156,10 @@ impl Keeper {
         if !survey.chains.is_empty() {
             batch.flush_rules();
         }
+        // A chain cannot go while a map leads to it.
+        for found in survey.sets.iter().filter(|found| found.map) {
+            batch.empty_set(&found.name);
+        }
         for chain in &survey.chains {
             batch.object(&rules::chain_named(chain), MsgType::Del, About::Structure(format!("the chain {chain}")));
         }
@@ -176,19 +181,26 @@ impl Keeper {
         }
         for (name, intervals) in &self.layout.intervals {
             let about = About::Structure(format!("the set {name}"));
-            batch.object(&rules::interval_set(name, intervals.of, id()), MsgType::Add, about);
+            batch.object(&rules::interval_set(name, intervals.family, id()), MsgType::Add, about);
             batch.intervals(name, &intervals.keys);
         }
+        for (name, map) in &self.layout.maps {
+            batch.port_map(name, map, id());
+        }
+        let mut counted = self.counted.clone();
         for chain in &self.layout.chains {
             let about = About::Structure(format!("the chain {}", chain.name));
             batch.object(&rules::chain(chain), MsgType::Add, about);
             for rule in &chain.rules {
                 batch.object(
-                    &rules::rule(&chain.name, rule, &self.counted),
+                    &rules::rule(&chain.name, rule, &mut counted),
                     MsgType::Add,
                     about_rule(&chain.name, rule),
                 );
             }
+        }
+        for (name, map) in &self.layout.maps {
+            batch.port_keys(name, map);
         }
     }
 

@@ -5,6 +5,7 @@ mod bell;
 mod feed;
 mod handle;
 mod line;
+mod opening;
 mod order;
 mod reader;
 mod source;

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::feed::sight;
 use super::line::{Line, Stopped};
+use super::opening::{Feed, Opened, Unopened, resumed};
 use super::order::order;
-use super::stream::{Place, Presence, Stream};
-use super::{Examine, FeedFrom, Harvest, JournalError, News, Phase, Plan, Reason, Start};
+use super::stream::{Place, Stream};
+use super::{Examine, FeedFrom, Harvest, JournalError, News, Phase, Plan, Reason};
 use crate::engine::entry::{Cursor, Page};
 use crate::engine::time::Stamp;
 
@@ -26,8 +27,8 @@ const FILES_TICK: Duration = Duration::from_millis(250);
 const NETWORK_TICK: Duration = Duration::from_secs(2);
 
 /// How long is waited before the journal is opened again after an error, at first and at most.
-const RETRY: Duration = Duration::from_secs(1);
-const RETRY_MOST: Duration = Duration::from_secs(60);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_MOST: Duration = Duration::from_secs(60);
 
 /// The thread's state.
 pub struct Reader {
@@ -47,13 +48,7 @@ pub struct Reader {
     liveness_due: Instant,
     retry: Duration,
     /// What has to be told when the thread begins to run.
-    opening: Vec<News>,
-}
-
-#[derive(Clone)]
-struct Feed {
-    from: FeedFrom,
-    until: Cursor,
+    pub(super) opening: Vec<News>,
 }
 
 /// Why reading does not go on.
@@ -101,39 +96,6 @@ impl Reader {
                 opening,
             }),
             Err(error) => Err(Box::new(Unopened { error, examine, line })),
-        }
-    }
-
-    /// As [`Reader::open`], trying ever less often until it works. Tells once that it does not.
-    pub fn open_patiently(mut plan: Plan, mut examine: Box<dyn Examine>, mut line: Line) -> Result<Reader, Stopped> {
-        let mut retry = RETRY;
-        let mut failed = false;
-        loop {
-            let error = match Reader::open(plan.clone(), examine, line) {
-                Ok(mut reader) => {
-                    let reopened = failed.then_some(News::Reopened { reason: Reason::Failed });
-                    reader.opening.splice(0..0, reopened);
-                    return Ok(reader);
-                }
-                Err(unopened) => {
-                    let Unopened { error, examine: given, line: back } = *unopened;
-                    (examine, line) = (given, back);
-                    error
-                }
-            };
-            if error.is_absence() && matches!(plan.start, Start::Recent { .. }) {
-                // What comes into being while we wait for it is new from its first entry on.
-                plan.start = Start::Head;
-            }
-            if !std::mem::replace(&mut failed, true) {
-                line.send(News::Failed { error })?;
-            }
-            if plan.once {
-                line.send(News::End)?;
-                return Err(Stopped);
-            }
-            pause(&mut line, retry)?;
-            retry = (retry * 2).min(RETRY_MOST);
         }
     }
 
@@ -407,61 +369,6 @@ impl Reader {
     }
 }
 
-/// What was handed in, and why it could not be used.
-pub struct Unopened {
-    /// Why.
-    pub error: JournalError,
-    /// As it was.
-    pub examine: Box<dyn Examine>,
-    /// As it was.
-    pub line: Line,
-}
-
-/// A journal that was opened, and where to begin in it.
-struct Opened {
-    stream: Stream,
-    feed: Option<Feed>,
-    position: Option<Cursor>,
-    opening: Vec<News>,
-}
-
-impl Opened {
-    fn of(plan: &Plan, examine: &dyn Examine) -> Result<Opened, JournalError> {
-        let mut stream = Stream::open(&plan.source)?;
-        let mut opening = Vec::new();
-        let (feed, position) = match &plan.start {
-            Start::Head => (None, None),
-            Start::Recent { feed_from } => {
-                let end = stream.end()?;
-                (end.map(|until| Feed { from: FeedFrom::Stamp(*feed_from), until }), end)
-            }
-            Start::Resume { checkpoint, feed } => {
-                let (position, gap) = resumed(&mut stream, *checkpoint)?;
-                opening.extend(gap);
-                (position.map(|until| Feed { from: feed.clone(), until }), position)
-            }
-        };
-        if plan.start != Start::Head && feed.is_none() {
-            opening.push(News::Fed);
-        }
-        stream.select(examine.terms().as_deref())?;
-        stream.seek(Place::after(position.as_ref()))?;
-        Ok(Opened { stream, feed, position, opening })
-    }
-}
-
-/// Where to go on after `checkpoint`, and the gap if its entry is gone.
-fn resumed(stream: &mut Stream, checkpoint: Cursor) -> Result<(Option<Cursor>, Option<News>), JournalError> {
-    let gap = |to| Some(News::Gap { from: checkpoint.realtime, to });
-    Ok(match stream.presence(&checkpoint)? {
-        Presence::Here => (Some(checkpoint), None),
-        // Behind an entry that is gone sd-journal goes by number, by the boot's clock, or by wall time.
-        Presence::Gone(first) => (Some(checkpoint), gap(Some(first))),
-        // A checkpoint of the future, of another machine perhaps: waiting for it would be deafness.
-        Presence::Last => (stream.end()?, gap(None)),
-    })
-}
-
 impl From<Stopped> for Halt {
     fn from(_: Stopped) -> Halt {
         Halt::Stopped
@@ -487,7 +394,7 @@ fn empty(phase: Phase) -> Harvest {
 }
 
 /// Waits for so long, answering meanwhile.
-fn pause(line: &mut Line, length: Duration) -> Result<(), Stopped> {
+pub(super) fn pause(line: &mut Line, length: Duration) -> Result<(), Stopped> {
     let until = now() + length;
     while now() < until {
         if line.wait(None, Some(until.saturating_duration_since(now())))?.is_err() {

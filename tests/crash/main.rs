@@ -4,6 +4,9 @@
 //! undisturbed.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests are an edge")]
 
+#[path = "../support/directories.rs"]
+#[allow(dead_code, reason = "shared with other tests of the daemon")]
+mod directories;
 mod faults;
 #[path = "../support/journal.rs"]
 #[allow(dead_code, reason = "shared with the reader's tests")]

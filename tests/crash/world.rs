@@ -5,14 +5,15 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::journal::{self, Record};
+use crate::directories::Directories;
+use crate::journal::Record;
 use crate::private::{Policy, PrivateBus};
 
 pub const SECOND: u64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct World {
-    root: tempfile::TempDir,
+    root: Directories,
     pub bus: PrivateBus,
     /// The stamps of the entries that were written, in order.
     written: Mutex<Vec<u64>>,
@@ -24,30 +25,21 @@ impl World {
         // What the story before this one left in the thread's namespace.
         crate::outcome::remove_table();
         let world = World {
-            root: tempfile::Builder::new().prefix("banish-crash").tempdir().unwrap(),
+            root: Directories::new().expect("asked for before"),
             bus: PrivateBus::start(Policy::Open),
             written: Mutex::default(),
         };
-        for directory in ["journal", "state", "etc/jail.d", "etc/filter.d"] {
-            std::fs::create_dir_all(world.path(directory)).unwrap();
-        }
-        std::fs::copy("etc/filter.d/sshd.toml", world.path("etc/filter.d/sshd.toml")).unwrap();
+        world.root.shipped_filter("sshd");
         let web = "journalmatch = [\"_SYSTEMD_UNIT=web.service\"]\nfailregex = ['^failed from <ADDR>$']\n";
-        std::fs::write(world.path("etc/filter.d/web.toml"), web).unwrap();
-        world.jail("sshd", "sshd");
-        world.jail("web", "web");
+        world.root.write("etc/filter.d/web.toml", web);
+        for jail in ["sshd", "web"] {
+            world.root.jail(jail, "maxretry = 3\nfindtime = \"10m\"\nbantime = \"1h\"");
+        }
         world
     }
 
     pub fn path(&self, below: &str) -> PathBuf {
-        self.root.path().join(below)
-    }
-
-    fn jail(&self, name: &str, filter: &str) {
-        let text = format!(
-            "[jail.{name}]\nenabled = true\nfilter = \"{filter}\"\nmaxretry = 3\nfindtime = \"10m\"\nbantime = \"1h\"\n"
-        );
-        std::fs::write(self.path(&format!("etc/jail.d/{name}.toml")), text).unwrap();
+        self.root.path(below)
     }
 
     pub fn remove_jail(&self, name: &str) {
@@ -72,7 +64,7 @@ impl World {
                 .with("_PID", (100 + at).to_string())
                 .with("MESSAGE", text)
         });
-        journal::write(&self.path("journal/a.journal"), records.collect::<Vec<_>>());
+        self.root.log(records.collect::<Vec<_>>());
     }
 
     /// The stamp of the `seqnum`th entry.

@@ -64,6 +64,56 @@ async fn bans_are_made_shown_and_lifted() {
     assert_eq!(text(&on(&bus, &["list"]).await.stdout), "0 bans listed.\n");
 }
 
+/// What fail2ban keeps of whom it bans now.
+fn fail2bans_database(bans: &[(&str, &str, i64, i64)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(directory.path().join("fail2ban.sqlite3")).unwrap();
+    let table =
+        "CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER, bancount INTEGER, data JSON)";
+    connection.execute(table, []).unwrap();
+    for ban in bans {
+        connection.execute("INSERT INTO bips(ip, jail, timeofban, bantime) VALUES (?, ?, ?, ?)", *ban).unwrap();
+    }
+    directory
+}
+
+#[tokio::test]
+async fn fail2bans_bans_in_force_are_made_for_what_is_left_of_them() {
+    let (bus, world) = open().await;
+    let now = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
+    let now = now.unwrap();
+    let directory = fail2bans_database(&[
+        ("192.0.2.1", "sshd", now - 3_600, 86_400),
+        ("192.0.2.2", "sshd", now - 3_600, 60),
+        ("2001:db8::1", "sshd", 1, -1),
+        (IGNORED, "sshd", now, 600),
+        ("192.0.2.3", "no-such-jail", now, 600),
+        ("192.0.2.4", "\u{1b}[2J", now, 600),
+        ("someone", "sshd", now, 600),
+    ]);
+    let database = directory.path().join("fail2ban.sqlite3");
+    let words = ["import", "--bans", "--json", "--database", database.to_str().unwrap()];
+    let checked = on(&bus, &[&words[..], &["--check"]].concat()).await;
+    assert_eq!(objects(&checked).len(), 6);
+    assert!(world.table().orders.is_empty());
+
+    let output = on(&bus, &words).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let states: Vec<(String, String)> = objects(&output)
+        .iter()
+        .map(|ban| (ban["subject"].as_str().unwrap().to_owned(), ban["state"].as_str().unwrap().to_owned()))
+        .collect();
+    let made: Vec<&str> = states.iter().filter(|(_, state)| state == "banned").map(|(ban, _)| ban.as_str()).collect();
+    assert_eq!((made, states.len()), (vec!["192.0.2.1", "2001:db8::1"], 6));
+    assert!(!output.stdout.contains(&0x1b));
+    let table = world.table();
+    let of = |subject: &str| table.orders.iter().find(|order| order.subject.to_string() == subject).unwrap();
+    let Some(Length::For(left)) = of("192.0.2.1").length else { panic!("no length") };
+    assert!((82_000..=82_800).contains(&left.as_secs()), "{left:?}");
+    assert_eq!(of("2001:db8::1").length, Some(Length::Permanent));
+    assert!(table.orders.iter().all(|order| !order.force && order.reason == "brought over from fail2ban"));
+}
+
 #[tokio::test]
 async fn counting_is_paused_resumed_told_of_and_forgotten() {
     let (bus, world) = open().await;

@@ -76,7 +76,11 @@ fn changed_rules_are_put_right() {
     undone("flush chain inet banish group_1", &[Touched::Rules]);
     undone("insert rule inet banish hosts accept", &[Touched::Rules]);
     undone("add set inet banish sshd4_8 { type ipv4_addr; }", &[Touched::Sets]);
-    undone("add element inet banish ports_1 { 443 }", &[Touched::ElementsAdded]);
+    undone("flush map inet banish tcp_ports", &[Touched::ElementsRemoved]);
+    undone(
+        "delete element inet banish tcp_ports { 22 : goto group_1 }; add element inet banish tcp_ports { 22 : accept }",
+        &[Touched::ElementsAdded, Touched::ElementsRemoved],
+    );
     undone(
         "add chain inet banish theirs; add rule inet banish theirs jump group_1",
         &[Touched::Chains, Touched::Rules],

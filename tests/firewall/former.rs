@@ -1,5 +1,7 @@
 //! A table in our name that this version did not make: of a former one, of somebody's experiments, half taken down.
 
+use banish::engine::jail::Action;
+use banish::engine::jail::scope::{Ports, Protocol, Scope};
 use banish::firewall::{Adopted, FirewallError};
 
 use super::space::*;
@@ -34,6 +36,34 @@ const FORMER: &str = "
     add rule inet banish ports ct state established accept
     add rule inet banish ports ip saddr @sshd4_32 jump old
     add element inet banish verdicts { 192.0.2.11 : jump old }
+";
+
+/// What version 0.1.0 left before its ports were looked up in one map: jails with ports of their own, some of them
+/// compared and some looked up, and what was counted.
+const JUMPS: &str = "
+    add table inet banish { comment \"banishd\"; }
+    add set inet banish sshd4_32 { type ipv4_addr; flags timeout; }
+    add element inet banish sshd4_32 { 192.0.2.7 timeout 1h comment \"failures\" }
+    add set inet banish sshd6_64 { type ipv6_addr; flags timeout; }
+    add set inet banish web4_32 { type ipv4_addr; flags timeout; }
+    add element inet banish web4_32 { 192.0.2.8 comment \"failures\" }
+    add set inet banish web6_64 { type ipv6_addr; flags timeout; }
+    add set inet banish ports_2 { type inet_service; flags interval; }
+    add element inet banish ports_2 { 80, 443, 8000-8100, 9000 }
+    add set inet banish tcp_ports { type inet_service; flags interval; }
+    add element inet banish tcp_ports { 22, 80, 443, 8000-8100, 9000 }
+    add chain inet banish group_1
+    add rule inet banish group_1 ip saddr @sshd4_32 counter packets 12 bytes 1234 drop comment \"sshd\"
+    add rule inet banish group_1 ip6 saddr & ffff:ffff:ffff:ffff:: @sshd6_64 counter packets 3 bytes 300 drop comment \"sshd\"
+    add chain inet banish group_2
+    add rule inet banish group_2 ip saddr @web4_32 counter packets 7 bytes 700 drop comment \"web\"
+    add rule inet banish group_2 ip6 saddr & ffff:ffff:ffff:ffff:: @web6_64 counter packets 0 bytes 0 drop comment \"web\"
+    add chain inet banish some_port
+    add rule inet banish some_port tcp dport 22 jump group_1
+    add rule inet banish some_port tcp dport @ports_2 jump group_2
+    add chain inet banish ports { type filter hook prerouting priority raw; policy accept; }
+    add rule inet banish ports iif lo accept
+    add rule inet banish ports tcp dport @tcp_ports jump some_port
 ";
 
 fn lines(commands: &str) -> String {
@@ -72,17 +102,40 @@ fn an_audit_takes_out_what_stands_in_the_way() {
         let bans = vec![ban("sshd", "192.0.2.1", 3600)];
         wall.restore(policy(), bans.clone());
         let before = ruleset();
-        // Sets that cannot go while another's rules and maps use them, chains that others jump to: EBUSY.
+        // Others' rules and maps that lead to our chains and use our sets, and a set that goes with its rule.
         nft("add chain inet banish theirs; add rule inet banish theirs ip saddr @sshd4_32 jump group_1; \
+             add rule inet banish theirs ip saddr { 192.0.2.4, 192.0.2.5 } jump group_1; \
              add map inet banish verdicts { type ipv4_addr : verdict; elements = { 192.0.2.3 : jump group_1 } }");
         let Err(FirewallError::Refused(refused)) = wall.apply([add("sshd", "192.0.2.0/25", 600)]) else {
-            panic!("a new set means new rules, and group_1 cannot go")
+            panic!("a new set means new rules, and the nameless set is gone before it can go")
         };
-        assert_eq!((refused.errno, refused.which.len()), (libc::EBUSY, 0), "{refused}");
+        assert_eq!((refused.errno, refused.which.len()), (libc::ENOENT, 0), "{refused}");
         wall.apply([add("sshd", "192.0.2.2", 600)]).unwrap();
         let differences = wall.wait(wall.firewall.audit(bans, now(), true)).unwrap();
         assert!(differences.rules, "{differences:?}");
         assert_eq!(ruleset(), before);
         wall.apply([add("sshd", "192.0.2.0/25", 600)]).unwrap();
+    });
+}
+
+#[test]
+fn a_table_of_jumps_becomes_one_of_maps_with_its_bans_and_counts() {
+    on_each_kernel(|wall| {
+        nft(&lines(JUMPS));
+        let mut policy = policy();
+        let web = Ports::new([80..=80, 443..=443, 8000..=8100, 9000..=9000], [Protocol::Tcp]).unwrap();
+        policy.jails.push(jail("web", Scope::Ports(web), Action::Drop));
+        let adopted = wall.wait(wall.firewall.restore(policy.clone(), vec![], now())).unwrap();
+        assert_eq!(adopted.len(), 2, "{adopted:?}");
+        let listed = nft("list table inet banish");
+        assert!(
+            listed.contains("tcp dport vmap @tcp_ports") && listed.contains("8000-8100 : goto group_2"),
+            "{listed}"
+        );
+        assert!(!listed.contains("some_port") && !listed.contains("ports_2"), "{listed}");
+        assert!(listed.contains("192.0.2.7 timeout") && listed.contains("192.0.2.8 comment"), "{listed}");
+        let counted = wall.wait(wall.firewall.counters()).unwrap();
+        assert_eq!((counted["sshd"].packets, counted["sshd"].bytes), (15, 1534));
+        assert_eq!((counted["web"].packets, counted["web"].bytes), (7, 700));
     });
 }

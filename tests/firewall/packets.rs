@@ -135,6 +135,111 @@ fn a_ban_closes_the_jails_ports_and_no_others() {
     });
 }
 
+/// Both ends of every range of [`overlapping`], and their neighbours.
+const PROBED: [u16; 21] = [
+    1, 21, 22, 23, 999, 1000, 1029, 1030, 1050, 1051, 1100, 1101, 5059, 5060, 5061, 5062, 30000, 59999, 60000, 65534,
+    65535,
+];
+
+/// Jails whose ranges overlap, begin where others end, are short, long, and up to the last port.
+fn overlapping() -> [(&'static str, Ports); 3] {
+    let ports = |ranges: &[(u16, u16)], protocols: &[Protocol]| {
+        Ports::new(ranges.iter().map(|(first, last)| *first..=*last), protocols.iter().copied()).unwrap()
+    };
+    [
+        ("one", ports(&[(22, 22), (1000, 1050), (60000, 65535)], &[Protocol::Tcp])),
+        ("two", ports(&[(22, 22), (1030, 1100), (5060, 5061)], &[Protocol::Tcp, Protocol::Udp])),
+        ("three", ports(&[(1101, 59999)], &[Protocol::Udp])),
+    ]
+}
+
+fn has(ports: &Ports, protocol: Protocol, port: u16) -> bool {
+    ports.protocols().contains(&protocol) && ports.ranges().iter().any(|(first, last)| (*first..=*last).contains(&port))
+}
+
+/// Sends a datagram to each of the probed ports here, and to one that is open to all; says which of them came.
+fn arrived(host: &Host, from: &'static str, open: &UdpSocket) -> Vec<u16> {
+    let here = if address(from).is_ipv4() { HERE } else { HERE6 };
+    let sockets = PROBED.map(|port| UdpSocket::bind((here, port)).unwrap());
+    let last = open.local_addr().unwrap().port();
+    host.there(move || {
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        // Those behind the first find the neighbour known: nothing is dropped for want of that.
+        for port in PROBED.iter().chain([&last]) {
+            socket.send_to(b"x", (here, *port)).unwrap();
+        }
+    });
+    open.recv(&mut [0; 4]).unwrap();
+    let come = |socket: &UdpSocket| {
+        socket.set_nonblocking(true).unwrap();
+        socket.recv(&mut [0; 4]).is_ok()
+    };
+    PROBED.iter().zip(&sockets).filter(|(_, socket)| come(socket)).map(|(port, _)| *port).collect()
+}
+
+/// Connects to each of the probed ports here at once; says which of them answered, if only by a refusal.
+fn answered(host: &Host, from: &'static str, expected: Vec<u16>) -> Vec<u16> {
+    let here = if address(from).is_ipv4() { HERE } else { HERE6 };
+    host.there(move || {
+        let threads = PROBED.map(|port| {
+            let patience = if expected.contains(&port) { 10_000 } else { 300 };
+            let to = SocketAddr::new(address(here), port);
+            let ask = move || connect(address(from), to, Duration::from_millis(patience)).err() != Some(Silence);
+            (port, std::thread::spawn(ask))
+        });
+        threads.into_iter().filter_map(|(port, thread)| thread.join().unwrap().then_some(port)).collect()
+    })
+}
+
+#[test]
+fn each_port_belongs_to_exactly_the_jails_that_have_it() {
+    on_each_kernel(|wall| {
+        let host = wire();
+        let jails = overlapping();
+        let jail = |(name, ports): &(&str, Ports)| jail(name, Scope::Ports(ports.clone()), Action::Drop);
+        let policy = Policy { jails: jails.iter().map(jail).collect(), ..Policy::default() };
+        let banned = [(THERE[0], "one"), (THERE[1], "two"), (THERE[2], "two"), (THERE[0], "three")];
+        let subject = |from: &'static str| if address(from).is_ipv4() { from } else { "2001:db8:0:7::/64" };
+        wall.restore(policy.clone(), banned.map(|(from, jail)| ban(jail, subject(from), 600)).to_vec());
+        let open = |here| {
+            let socket = UdpSocket::bind((here, 9)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            socket
+        };
+        for (from, here) in [(THERE[0], HERE), (THERE[1], HERE), (THERE[3], HERE6)] {
+            let open = open(here);
+            let of = |protocol| {
+                let free = |port: &u16| {
+                    !jails.iter().any(|(jail, ports)| {
+                        let same = |subject: &str| subject == from || (!address(from).is_ipv4() && subject == THERE[2]);
+                        has(ports, protocol, *port) && banned.iter().any(|(who, whose)| same(who) && whose == jail)
+                    })
+                };
+                PROBED.iter().copied().filter(free).collect::<Vec<u16>>()
+            };
+            assert_eq!(arrived(&host, from, &open), of(Protocol::Udp), "udp from {from}");
+            assert_eq!(answered(&host, from, of(Protocol::Tcp)), of(Protocol::Tcp), "tcp from {from}");
+        }
+        // A set that is asked in several chains is counted once, however often all is written anew.
+        let before = wall.wait(wall.firewall.counters()).unwrap();
+        assert!(before["one"].packets > 0 && before["two"].packets > 0 && before["three"].packets > 0, "{before:?}");
+        for _ in 0..3 {
+            wall.wait(wall.firewall.set_policy(policy.clone(), vec![], now())).unwrap();
+        }
+        assert_eq!(wall.wait(wall.firewall.counters()).unwrap(), before);
+        let listed = nft("list ruleset");
+        for part in ["map tcp_ports", "map tcp_ranges", "1030-1050 : goto group_", "1051-1100 : goto", "60000-65535 :"]
+        {
+            assert!(listed.contains(part), "{part} in {listed}");
+        }
+        let (before, file) = (ruleset(), tempfile::NamedTempFile::new().unwrap());
+        std::fs::write(file.path(), &listed).unwrap();
+        nft("flush ruleset");
+        run("nft", &["-f", file.path().to_str().unwrap()]);
+        assert_eq!(ruleset(), before);
+    });
+}
+
 #[test]
 fn who_is_allowed_comes_through_a_banned_prefix() {
     on_each_kernel(|wall| {

@@ -218,11 +218,11 @@ fn in_a_user_namespace_the_bans_follow_the_table_in_increments() {
     if !within("nft add table inet banish").status.success() {
         return eprintln!("skipped: no user namespace to be had");
     }
-    let script = "\"$1\" --config \"$2\" --state \"$3\" --restore; nft list set inet banish sshd4_32; nft list chain inet banish ports";
+    let script = "\"$1\" --config \"$2\" --state \"$3\" --restore; nft list set inet banish sshd4_32; nft list map inet banish tcp_ports";
     let output = within(script);
     let text = said(output.clone(), true);
     assert!(text.contains("restored 20000 bans"), "{text}");
     let listed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(listed.matches("expires").count(), 20_000);
-    assert!(listed.contains("jump group_1"), "the rules too");
+    assert!(listed.contains("goto group_1"), "where its port leads too");
 }

@@ -1,7 +1,6 @@
 //! A real daemon on a real journal, a real table and a real bus, and the model beside it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +8,8 @@ use banish::bus::BusAddress;
 use banish::bus::proxy::{JailProxy, ManagerProxy};
 use tokio::runtime::Runtime;
 
-use crate::journal::{self, Record};
+use crate::directories::Directories;
+use crate::journal::Record;
 use crate::model::{Kind, Model, Rules};
 use crate::private::{Policy, PrivateBus};
 
@@ -27,7 +27,7 @@ failregex = ['^fence <ADDR>$']
 "#;
 
 pub struct World {
-    root: tempfile::TempDir,
+    root: Directories,
     bus: PrivateBus,
     runtime: Runtime,
     daemon: Option<Child>,
@@ -43,14 +43,10 @@ pub struct World {
 impl World {
     /// `None`, with the reason printed, where it cannot be.
     pub fn new() -> Option<World> {
-        if let Some(why) = journal::missing_writer() {
-            eprintln!("skipped: {why}");
-            return None;
-        }
         let rules = Rules { maxretry: 3, minutes: 60, denials: false };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let world = World {
-            root: tempfile::tempdir().unwrap(),
+            root: Directories::new()?,
             bus: PrivateBus::start(Policy::Open),
             runtime,
             daemon: None,
@@ -60,31 +56,20 @@ impl World {
             fences: 0,
             greeted: Vec::new(),
         };
-        for directory in ["journal", "state", "etc/jail.d", "etc/filter.d"] {
-            std::fs::create_dir_all(world.path(directory)).unwrap();
-        }
-        world.write("etc/filter.d/fence.toml", FENCE);
-        world.write("etc/jail.d/fence.toml", "[jail.fence]\nenabled = true\nfilter = \"fence\"\nmaxretry = 1\n");
+        world.root.write("etc/filter.d/fence.toml", FENCE);
+        world.root.jail("fence", "maxretry = 1");
         // As much is replayed as the longest findtime needs, so that nothing is forgotten by rule.
-        world.write("etc/banish.toml", "replay-max = \"4h\"\n[default]\nbantime = \"1d\"\n");
+        world.root.write("etc/banish.toml", "replay-max = \"4h\"\n[default]\nbantime = \"1d\"\n");
         world.write_rules(rules);
         Some(world)
-    }
-
-    fn path(&self, below: &str) -> PathBuf {
-        self.root.path().join(below)
-    }
-
-    fn write(&self, below: &str, text: &str) {
-        std::fs::write(self.path(below), text).unwrap();
     }
 
     fn write_rules(&self, rules: Rules) {
         let Rules { maxretry, minutes, denials } = rules;
         let denied = if denials { ", '^denied <ADDR>$'" } else { "" };
-        self.write("etc/filter.d/app.toml", &FILTER.replace("DENIED", denied));
+        self.root.write("etc/filter.d/app.toml", &FILTER.replace("DENIED", denied));
         let jail = format!("maxretry = {maxretry}\nfindtime = \"{minutes}m\"\nport = [\"ssh\"]\n");
-        self.write("etc/jail.d/app.toml", &format!("[jail.app]\nenabled = true\nfilter = \"app\"\n{jail}"));
+        self.root.jail("app", &jail);
     }
 
     /// A stamp of now, unlike any before.
@@ -92,10 +77,6 @@ impl World {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
         self.last = now.max(self.last + 1);
         self.last
-    }
-
-    fn log(&self, records: impl IntoIterator<Item = Record>) {
-        journal::write(&self.path("journal/a.journal"), records);
     }
 
     fn line(&mut self, stamp: u64, pid: u32, message: String) -> Record {
@@ -111,7 +92,7 @@ impl World {
             records.push(self.failure(*host, *kind, stamp));
             self.model.fails(*host, *kind, stamp);
         }
-        self.log(records);
+        self.root.log(records);
     }
 
     fn failure(&mut self, host: u8, kind: Kind, stamp: u64) -> Record {
@@ -139,7 +120,7 @@ impl World {
             records.push(self.line(stamp, self.pid, format!("hello 192.0.2.{host}")));
             self.greeted.push((host, self.pid));
         }
-        self.log(records);
+        self.root.log(records);
     }
 
     pub fn start(&mut self) {
@@ -147,8 +128,8 @@ impl World {
             return;
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
-        command.arg("--config").arg(self.path("etc")).arg("--state").arg(self.path("state"));
-        command.arg("--journal-directory").arg(self.path("journal")).args(["--bus-address", &self.bus.address]);
+        command.arg("--config").arg(self.root.path("etc")).arg("--state").arg(self.root.path("state"));
+        command.arg("--journal-directory").arg(self.root.path("journal")).args(["--bus-address", &self.bus.address]);
         command.env_remove("STATE_DIRECTORY").stdin(Stdio::null()).stderr(Stdio::null());
         self.daemon = Some(command.spawn().unwrap());
         let now = self.now();
@@ -240,7 +221,7 @@ impl World {
         let fence = format!("198.51.{}.{}", self.fences / 256, self.fences % 256);
         let stamp = self.now();
         let line = self.line(stamp, 1, format!("fence {fence}"));
-        self.log([line]);
+        self.root.log([line]);
         let end = Instant::now() + PATIENCE;
         let expected: BTreeSet<String> = self.model.banned.iter().map(|host| format!("192.0.2.{host}")).collect();
         loop {

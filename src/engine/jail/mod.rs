@@ -1,6 +1,7 @@
 //! Jails: how failures of one filter are counted, and when they are too many.
 
 pub mod allow;
+mod compact;
 pub mod pause;
 pub mod scope;
 mod table;

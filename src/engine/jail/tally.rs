@@ -6,9 +6,9 @@
 use std::collections::hash_map::RandomState;
 use std::time::Duration;
 
+use super::compact::{Compact, SEQUENCES, Sequences, read, write};
 use super::table::{Key, Table};
 use super::window::{Failure, Window};
-use crate::engine::entry::EntryRef;
 use crate::engine::subject::Subject;
 use crate::engine::time::Stamp;
 
@@ -18,10 +18,6 @@ const PROBATION: usize = 1 << 18;
 const WINDOWS: usize = 12 << 20;
 /// What a window takes beside its failures: its slot, its chain, and what the allocator adds.
 const WINDOW: usize = 80;
-/// So many sequences of entry numbers are told apart. A machine's own journal goes on with one for years; where the
-/// journals of many machines lie in one directory, each has its own.
-const SEQUENCES: usize = 4096;
-
 /// The failures of a jail's subjects.
 #[derive(Debug)]
 pub struct Tally {
@@ -31,19 +27,10 @@ pub struct Tally {
     bytes: usize,
     bytes_most: usize,
     /// The ids that [`Compact`] has numbers for.
-    sequences: Vec<u128>,
+    sequences: Sequences,
     /// The window that is being looked at.
     open: Window,
     evicted: u64,
-}
-
-/// A [`Failure`] in 17 bytes: with the number of its sequence instead of the id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Compact {
-    /// µs; they need the eighth byte in the year 4253.
-    stamp: [u8; 7],
-    seqnum: [u8; 8],
-    sequence: [u8; 2],
 }
 
 impl Default for Tally {
@@ -61,7 +48,7 @@ impl Tally {
             windows: Table::new(windows / WINDOW, keyed),
             bytes: 0,
             bytes_most: windows,
-            sequences: Vec::new(),
+            sequences: Sequences::default(),
             open: Window::default(),
             evicted: 0,
         }
@@ -195,7 +182,7 @@ impl Tally {
     /// Moves failures that lie after `now` to it: they were logged while the clock was ahead.
     pub fn not_after(&mut self, now: Stamp) {
         for failure in self.probation.values_mut() {
-            failure.stamp = packed(failure.stamp().min(now));
+            failure.set_stamp(failure.stamp().min(now));
         }
         for window in self.windows.values_mut() {
             read(window, &self.sequences, &mut self.open);
@@ -238,24 +225,12 @@ impl Tally {
     }
 
     fn compact(&mut self, failure: &Failure) -> Compact {
-        let sequence = self.number_of(failure.entry.seqnum_id);
-        Compact {
-            stamp: packed(failure.stamp),
-            seqnum: failure.entry.seqnum.to_ne_bytes(),
-            sequence: sequence.to_ne_bytes(),
-        }
-    }
-
-    /// The number of this sequence, made where it has none yet.
-    fn number_of(&mut self, id: u128) -> u16 {
-        if let Some(known) = number_in(&self.sequences, id) {
-            return known;
-        }
-        if self.sequences.len() >= SEQUENCES {
+        let id = failure.entry.seqnum_id;
+        let number = self.sequences.number_of(id).unwrap_or_else(|| {
             self.renumber();
-        }
-        self.sequences.push(id);
-        (self.sequences.len() - 1) as u16
+            self.sequences.begin(id)
+        });
+        Compact::new(failure, number)
     }
 
     /// Gives the numbers of sequences that nothing refers to any more to others. Where most are in use, somebody makes
@@ -269,69 +244,12 @@ impl Tally {
             self.clear();
             return;
         }
-        let mut numbers = [0u16; SEQUENCES];
-        let mut kept = Vec::new();
-        for (at, id) in self.sequences.iter().enumerate().filter(|(at, _)| used[*at]) {
-            numbers[at] = kept.len() as u16;
-            kept.push(*id);
-        }
-        self.sequences = kept;
+        let numbers = self.sequences.keep(&used);
         let windows = self.windows.values_mut().flatten();
         for failure in self.probation.values_mut().chain(windows) {
-            failure.sequence = numbers[failure.number()].to_ne_bytes();
+            failure.renumber(numbers[failure.number()]);
         }
     }
-}
-
-impl Compact {
-    fn stamp(&self) -> Stamp {
-        let [a, b, c, d, e, f, g] = self.stamp;
-        Stamp::from_usec(u64::from_le_bytes([a, b, c, d, e, f, g, 0]))
-    }
-
-    /// The number of its sequence.
-    fn number(&self) -> usize {
-        usize::from(u16::from_ne_bytes(self.sequence))
-    }
-
-    fn is_same_entry(&self, other: &Compact) -> bool {
-        (self.seqnum, self.sequence) == (other.seqnum, other.sequence)
-    }
-
-    fn failure(&self, sequences: &[u128]) -> Failure {
-        let seqnum_id = sequences[self.number()];
-        Failure { stamp: self.stamp(), entry: EntryRef { seqnum_id, seqnum: u64::from_ne_bytes(self.seqnum) } }
-    }
-}
-
-/// The latest that seven bytes hold is where a later one ends.
-fn packed(stamp: Stamp) -> [u8; 7] {
-    let [a, b, c, d, e, f, g, _] = stamp.usec().min((1 << 56) - 1).to_le_bytes();
-    [a, b, c, d, e, f, g]
-}
-
-fn number_in(sequences: &[u128], id: u128) -> Option<u16> {
-    sequences.iter().rposition(|known| *known == id).map(|at| at as u16)
-}
-
-fn read(failures: &[Compact], sequences: &[u128], window: &mut Window) {
-    window.hold(failures.iter().map(|failure| failure.failure(sequences)));
-}
-
-/// What `window` holds, all of it of sequences that have a number.
-fn write(window: &Window, sequences: &[u128], kept: &mut Vec<Compact>) {
-    let failures = window.failures();
-    kept.clear();
-    kept.reserve_exact(failures.len());
-    kept.extend(failures.iter().map(|failure| {
-        Compact {
-            stamp: packed(failure.stamp),
-            seqnum: failure.entry.seqnum.to_ne_bytes(),
-            sequence: number_in(sequences, failure.entry.seqnum_id)
-                .expect("a failure is counted after its sequence")
-                .to_ne_bytes(),
-        }
-    }));
 }
 
 fn cost(window: &Vec<Compact>) -> usize {
@@ -439,7 +357,6 @@ mod tests {
         let of = |seqnum_id, seqnum| Failure { entry: EntryRef { seqnum_id, seqnum }, ..failure(seqnum) };
         for id in 0..10_000 {
             assert_eq!(tally.count(subject(1), of(id, id as u64), 3, Duration::ZERO), None);
-            assert!(tally.sequences.len() <= SEQUENCES);
         }
         assert_eq!(told(&tally), [(subject(1), vec![of(9997, 9997), of(9998, 9998), of(9999, 9999)])]);
         for id in 0..10_000 {
@@ -463,8 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_takes_17_bytes_and_keeps_its_time() {
-        assert_eq!(size_of::<Compact>(), 17);
+    fn a_failure_keeps_its_time() {
         let mut tally = Tally::default();
         let late = failure((1 << 56) - 1);
         tally.count(subject(1), late, 3, MINUTE);

@@ -26,15 +26,11 @@ impl Window {
     /// Counts a failure, keeping the latest `maxretry`. An entry already counted is not counted again; where it is told
     /// with two times, because the clock was set in between, the earlier one holds.
     pub fn count(&mut self, failure: Failure, maxretry: u32) {
-        if let Some(at) = self.latest.iter().position(|known| known.entry == failure.entry) {
-            if self.latest[at].stamp <= failure.stamp {
-                return;
-            }
-            self.latest.remove(at);
-        }
-        if let Err(at) = self.latest.binary_search(&failure) {
-            self.latest.insert(at, failure);
-        }
+        let known = self.latest.iter().position(|known| known.entry == failure.entry);
+        let stamp = known.map_or(failure.stamp, |at| self.latest.remove(at).stamp.min(failure.stamp));
+        let failure = Failure { stamp, ..failure };
+        let at = self.latest.partition_point(|other| *other < failure);
+        self.latest.insert(at, failure);
         let keep = usize::try_from(maxretry).unwrap_or(usize::MAX);
         if self.latest.len() > keep {
             self.latest.drain(..self.latest.len() - keep);
@@ -83,6 +79,16 @@ mod tests {
     fn model(all: &[Failure], findtime: Duration) -> usize {
         let newest = all.iter().map(|failure| failure.stamp).max().unwrap();
         all.iter().filter(|failure| newest.since(failure.stamp) <= findtime).count()
+    }
+
+    #[test]
+    fn a_lowered_maxretry_holds_from_the_next_failure_on_known_or_not() {
+        let entry = |seqnum| EntryRef { seqnum_id: 1, seqnum };
+        let failure = |seqnum: u64| Failure { stamp: Stamp::from_usec(seqnum), entry: entry(seqnum) };
+        let mut window = Window::default();
+        (1..=3).for_each(|seqnum| window.count(failure(seqnum), 3));
+        window.count(failure(2), 2);
+        assert_eq!(window.failures(), [failure(2), failure(3)]);
     }
 
     proptest! {
