@@ -13,8 +13,8 @@ port_is() { [ "$(e2e_probe "$2" "" "$3")" = "$1" ]; }   # open|timeout|refused S
 check "dropbear and vsftpd run" within 20 port_is open 192.0.2.15 2222
 check "(both)" within 20 port_is open 192.0.2.15 21
 
-# One line each is all, but for the port that dropbear has here.
-m sh -c 'printf "[jail.dropbear]\nenabled = true\nport = [\"2222\"]\n\n[jail.vsftpd]\nenabled = true\n" >/etc/banish/jail.d/services.toml'
+# One line each is all, but for the port that dropbear has here and the standard error that Debian has it write to.
+m sh -c 'printf "[jail.dropbear]\nenabled = true\nmode = \"stdout\"\nport = [\"2222\"]\n\n[jail.vsftpd]\nenabled = true\n" >/etc/banish/jail.d/services.toml'
 check "the shipped jails are enabled" m systemctl reload banishd.service
 found "banishctl status lists them" 'dropbear' "$(m banishctl status 2>&1)"
 
