@@ -11,21 +11,28 @@ use regex_automata::Span;
 
 use super::dialect::{Demanding, Flaw};
 use super::linear;
-use crate::engine::entry::Text;
+use crate::engine::entry::{Text, VALUE_LIMIT};
 
 /// How many times a search may go back to try another way: one takes 30 to 50 ns, all together half a millisecond.
 ///
 /// Each way may run over the rest of the text by the linear-time engine. The worst pattern found,
-/// `^(?:a(?!x))*.*z$` on nothing but `a`, takes 0.05 ms for 200 bytes, 1.1 ms for 1 KiB and 8 ms for 8 KiB. Worse ones, a
-/// look-around without bound in a repetition, the dialect refuses.
+/// `^(?:a(?!x))*.*z$` on nothing but `a`, takes 0.05 ms for 200 bytes, 1.1 ms for 1 KiB, and would take 8 ms for 8 KiB: so
+/// in longer texts a search may go back less often. Worse ones, a look-around without bound in a repetition, the dialect
+/// refuses.
 const BACKTRACK_LIMIT: usize = 10_000;
+/// The same in texts that are longer than [`SHORT`].
+const BACKTRACK_LIMIT_LONG: usize = BACKTRACK_LIMIT * SHORT / VALUE_LIMIT;
+/// In bytes.
+const SHORT: usize = 1024;
 /// The most instructions of a compiled pattern.
 const PROGRAM_LIMIT: usize = 100_000;
 
 /// A pattern that backtracks.
 #[derive(Debug)]
 pub(super) struct Backtracking {
-    regex: fancy_regex::Regex,
+    short: fancy_regex::Regex,
+    /// The same for long texts.
+    long: fancy_regex::Regex,
     shadow: regex::bytes::Regex,
     from_start: bool,
     looks_behind_end: bool,
@@ -35,9 +42,10 @@ pub(super) struct Backtracking {
 
 impl Backtracking {
     pub(super) fn new(pattern: &Demanding, shadow: &str, from_start: bool) -> Result<Backtracking, Flaw> {
-        let regex = build(&pattern.script.text).map_err(|error| flaw(pattern, &error))?;
+        let regex = |limit| build(&pattern.script.text, limit).map_err(|error| flaw(pattern, &error));
         Ok(Backtracking {
-            regex,
+            short: regex(BACKTRACK_LIMIT)?,
+            long: regex(BACKTRACK_LIMIT_LONG)?,
             shadow: linear::single(shadow)?,
             from_start,
             looks_behind_end: pattern.looks_behind_end,
@@ -47,7 +55,7 @@ impl Backtracking {
 
     /// The names of its groups, by their numbers.
     pub(super) fn names(&self) -> Vec<Option<String>> {
-        self.regex.capture_names().map(|name| name.map(str::to_owned)).collect()
+        self.short.capture_names().map(|name| name.map(str::to_owned)).collect()
     }
 
     pub(super) fn given_up(&self) -> u64 {
@@ -64,7 +72,8 @@ impl Backtracking {
         if text.cut && (self.looks_behind_end || text.bytes.is_empty()) || !self.shadow.is_match(bytes) {
             return Some(false);
         }
-        match self.regex.captures_input(RegexInput::new(bytes).anchored(self.from_start)) {
+        let regex = if bytes.len() <= SHORT { &self.short } else { &self.long };
+        match regex.captures_input(RegexInput::new(bytes).anchored(self.from_start)) {
             Ok(Some(captures)) => {
                 let groups = (0..captures.len()).map(|group| captures.get(group));
                 spans.extend(groups.map(|group| group.map(|found| Span { start: found.start(), end: found.end() })));
@@ -79,11 +88,11 @@ impl Backtracking {
     }
 }
 
-fn build(text: &str) -> Result<fancy_regex::Regex, Error> {
+fn build(text: &str, limit: usize) -> Result<fancy_regex::Regex, Error> {
     RegexBuilder::new(text)
         .bytes_mode(BytesMode::Ascii)
         .unicode_mode(false)
-        .backtrack_limit(BACKTRACK_LIMIT)
+        .backtrack_limit(limit)
         .max_prog_size(PROGRAM_LIMIT)
         .delegate_size_limit(linear::PROGRAM_LIMIT)
         .delegate_dfa_size_limit(linear::CACHE_LIMIT)
@@ -97,8 +106,7 @@ fn flaw(pattern: &Demanding, error: &Error) -> Flaw {
             Flaw { offset: Some(pattern.script.source_of(*offset)), reason: error.to_string() }
         }
         Error::CompileError(error) if is_about_length(error) => {
-            let refused =
-                |script: &str| matches!(build(script), Err(Error::CompileError(error)) if is_about_length(&error));
+            let refused = |script: &str| matches!(build(script, BACKTRACK_LIMIT), Err(Error::CompileError(error)) if is_about_length(&error));
             let text = &pattern.script.text;
             let place = pattern.behinds.iter().find(|(_, span)| refused(&text[span.clone()]));
             let place = place.or(pattern.behinds.first()).map(|(at, _)| *at);
@@ -176,6 +184,20 @@ mod tests {
         assert!(memory.gave_up());
         assert!(!engine.search(text(&[b'c'; 200], false), &mut memory));
         assert_eq!((memory.gave_up(), engine.given_up()), (false, 1));
+    }
+
+    #[test]
+    fn in_long_texts_a_search_ends_sooner() {
+        let engine = Engine::of("^(?:a(?!x))*z(?!y)y$").unwrap().engine;
+        let mut memory = engine.memory();
+        let tried = |length: usize, memory: &mut _| {
+            let bytes = [&vec![b'a'; length][..], b"zy"].concat();
+            engine.search(text(&bytes, false), memory)
+        };
+        assert!(!tried(900, &mut memory));
+        assert!(!memory.gave_up());
+        assert!(!tried(4000, &mut memory));
+        assert!(memory.gave_up());
     }
 
     #[test]
