@@ -40,7 +40,7 @@ pub fn run(data: &[u8]) {
         }
         match filter(&from, "x", &[("mode".into(), "more".into())]) {
             Ok(imported) => assert!(imported.notes.iter().all(|note| !note.is_empty())),
-            Err(error) => assert!(!error.to_string().contains('\n')),
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error:?}"),
         }
         let Ok(imported) = import(&from, &Layout::Layers(Vec::new()), Preference::Unchanged) else { return };
         for (path, text) in &imported.files {

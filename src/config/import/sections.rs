@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::problem::Place;
+use super::definition::shown;
 use super::error::ImportError;
 use super::ini::{DEFAULT, Ini, Options, Raw};
 use super::{SIZE_LIMIT, prefix};
@@ -175,8 +176,8 @@ impl<'a> Expansion<'a> {
         match self.raw(name, &lower) {
             Some(raw) => self.put(raw, depth + 1),
             None => {
-                let shown: String = name.chars().take(80).collect();
-                Err(ImportError::at(self.place, format!("{}: no option {shown:?} for %({shown})s", self.what)))
+                let name = shown(name);
+                Err(ImportError::at(self.place, format!("{}: no option \"{name}\" for %({name})s", self.what)))
             }
         }
     }
