@@ -64,6 +64,20 @@ check "a filter of one's own bans" within 30 banned 192.0.2.21 own
 check "whom it spares is spared" not_banned 192.0.2.22
 check "and what another unit says is nothing" not_banned 192.0.2.23
 
+# What a stranger writes may keep a pattern that looks behind from an answer: that ends, and is told.
+m sh -c 'cat >/etc/banish/filter.d/slow.toml' <<'TOML'
+journalmatch = ["_SYSTEMD_UNIT=ownd.service"]
+failregex = ['^(?:a|aa|aaa)*(?<=b) no entry from <ADDR>$']
+TOML
+m sh -c 'printf "[jail.slow]\nenabled = true\n" >/etc/banish/jail.d/slow.toml'
+check "a filter with a slow pattern is taken" m systemctl reload banishd.service
+m systemd-run --quiet --wait --collect --unit=ownd python3 -c 'import time; print("a" * 300 + " no entry from 192.0.2.24"); time.sleep(0.3)'
+gave_up() { m banishctl check 2>&1 | grep -q 'slow.*failregex\[0\]'; }
+check "check says which pattern gave up" within 20 gave_up
+line ownd root 192.0.2.25; line ownd root 192.0.2.25
+check "and the other jails go on" within 20 banned 192.0.2.25 own
+m sh -c 'rm -f /etc/banish/filter.d/slow.toml /etc/banish/jail.d/slow.toml'
+
 out=$(m banishctl import 2>&1)
 found "a second import finds everything as it is" 'unchanged' "$out"
 m sh -c 'rm -rf /etc/fail2ban; cd /etc/banish && rm -f banish.toml.d/fail2ban.toml jail.d/fail2ban.toml filter.d/own.toml'
