@@ -49,7 +49,7 @@ fn jail_view(
         paused: warden.is_paused(&name),
         currently_failing: count(figures.failing),
         failures_total: figures.failures,
-        currently_banned: count(warden.roster().of_jail(&name).count()),
+        currently_banned: count(warden.roster().count_of(&name)),
         bans_total: figures.bans,
         last_failure: figures.last_failure,
         packets_dropped: dropped(&name),

@@ -71,6 +71,8 @@ impl Held {
 #[derive(Debug, Default)]
 pub struct Roster {
     held: BTreeMap<Place, Held>,
+    /// How many of them each jail has; none that has none.
+    counts: BTreeMap<JailName, usize>,
     ends: BTreeSet<(Stamp, Place)>,
 }
 
@@ -81,6 +83,7 @@ impl Roster {
         if ban.until != Stamp::NEVER {
             self.ends.insert((ban.until, ban.place.clone()));
         }
+        *self.counts.entry(ban.place.jail.clone()).or_default() += 1;
         self.held.insert(ban.place.clone(), Held::new(ban, state));
         earlier
     }
@@ -89,6 +92,12 @@ impl Roster {
     pub fn remove(&mut self, place: &Place) -> Option<Held> {
         let held = self.held.remove(place)?;
         self.ends.remove(&(held.ban.until, place.clone()));
+        if let Some(count) = self.counts.get_mut(&place.jail) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&place.jail);
+            }
+        }
         Some(held)
     }
 
@@ -149,10 +158,9 @@ impl Roster {
         self.held.range::<Place, _>((from, Bound::Unbounded)).map(|(_, held)| held)
     }
 
-    /// The bans of one jail, by subject.
-    pub fn of_jail(&self, jail: &JailName) -> impl Iterator<Item = &Held> {
-        let jail = jail.clone();
-        self.held.values().filter(move |held| held.ban.place.jail == jail)
+    /// How many bans a jail has: asked for each of many jails, however many bans there are.
+    pub fn count_of(&self, jail: &JailName) -> usize {
+        self.counts.get(jail).copied().unwrap_or(0)
     }
 
     /// The bans whose subject contains `address`.
@@ -200,6 +208,27 @@ mod tests {
         }
         assert_eq!(ended, ["192.0.2.1", "192.0.2.2"]);
         assert_eq!((roster.len(), roster.next_end()), (1, None));
+    }
+
+    #[test]
+    fn the_bans_of_a_jail_are_counted_as_they_come_and_go() {
+        let (mut roster, other) = (Roster::default(), "other".parse::<JailName>().unwrap());
+        let counts = |roster: &Roster| (roster.count_of(&JailName::manual()), roster.count_of(&other));
+        let elsewhere = |subject: &str| {
+            let ban = ban(subject, Stamp::from_usec(10));
+            Ban { place: Place { jail: other.clone(), ..ban.place }, ..ban }
+        };
+        roster.put(ban("192.0.2.1", Stamp::from_usec(10)), State::Banned);
+        roster.put(ban("192.0.2.1", Stamp::from_usec(90)), State::Banned);
+        roster.put(ban("192.0.2.2", Stamp::from_usec(10)), State::Banned);
+        roster.put(elsewhere("192.0.2.1"), State::Banned);
+        assert_eq!(counts(&roster), (2, 1));
+        roster.not_after(Stamp::EPOCH);
+        roster.remove(&elsewhere("192.0.2.1").place);
+        roster.remove(&elsewhere("192.0.2.1").place);
+        assert_eq!(counts(&roster), (2, 0));
+        while roster.take_ended(Stamp::from_usec(10)).is_some() {}
+        assert_eq!((counts(&roster), roster.len()), ((1, 0), 1));
     }
 
     #[test]
