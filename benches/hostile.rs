@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use banish::config::load_filter_file;
-use banish::engine::filter::{Definition, Filter, Trial, Trust};
+use banish::engine::filter::{Definition, Filter, Trial};
 
 /// What a user may write who does not think of those who write the messages.
 const CARELESS: [&str; 4] = [
@@ -32,13 +32,8 @@ fn main() {
         let definition = Definition {
             name: "careless".into(),
             journalmatch: vec!["_SYSTEMD_UNIT=a.service".into()],
-            trust: Trust::Attested,
-            session: None,
-            prefregex: None,
             failregex: vec![pattern.into()],
-            ignoreregex: Vec::new(),
-            address: None,
-            fields: Vec::new(),
+            ..Definition::default()
         };
         measure(&pattern[..20], &definition.failregex, &Arc::new(Filter::compile(&definition).unwrap()));
     }

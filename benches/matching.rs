@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use banish::engine::entry::{Page, Wanted};
-use banish::engine::filter::{Definition, Filter, Sieve, Trust};
+use banish::engine::filter::{Definition, Filter, Sieve};
 use banish::engine::time::Stamp;
 
 const MESSAGES: usize = 60_000;
@@ -98,12 +98,7 @@ fn other(at: usize) -> Definition {
             format!("_SYSTEMD_UNIT=other{at}.service"),
             format!("_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=other{at}"),
         ],
-        trust: Trust::Attested,
-        session: None,
-        prefregex: None,
         failregex: vec!["^login failed for <F-USER>.*</F-USER> from <ADDR>$".into()],
-        ignoreregex: Vec::new(),
-        address: None,
-        fields: Vec::new(),
+        ..Definition::default()
     }
 }

@@ -16,12 +16,10 @@ pub fn run(data: &[u8]) {
         name: "fuzzed".into(),
         journalmatch: journalmatch.into_iter().collect(),
         trust: if data.len().is_multiple_of(2) { Trust::Attested } else { Trust::Claimed },
-        session: None,
         prefregex,
         failregex: lines.take(8).collect(),
         ignoreregex: ignoreregex.into_iter().collect(),
-        address: None,
-        fields: Vec::new(),
+        ..Definition::default()
     };
     let source = |part: Part| match part {
         Part::Journalmatch(at) => definition.journalmatch.get(at),

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use banish::config::load_filter_file;
 use banish::engine::entry::{Page, VALUE_LIMIT};
-use banish::engine::filter::{Definition, Filter, Outcome, Part, Sieve, Trial, Trust};
+use banish::engine::filter::{Definition, Filter, Outcome, Part, Sieve, Trial};
 use banish::engine::time::Stamp;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_automata::util::syntax;
@@ -74,13 +74,11 @@ fn nasty([prefregex, ignoreregex, failregex]: &[&[&str]; 3], forced: bool) -> Su
     let definition = Definition {
         name: "nasty".into(),
         journalmatch: vec!["_SYSTEMD_UNIT=a.service".into(), "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=a".into()],
-        trust: Trust::Attested,
         session: Some("_PID".parse().unwrap()),
         prefregex: prefregex.first().map(|text| (*text).to_owned()),
         failregex: texts(failregex),
         ignoreregex: texts(ignoreregex),
-        address: None,
-        fields: Vec::new(),
+        ..Definition::default()
     };
     let mut compiled = definition.clone();
     if forced {

@@ -89,14 +89,9 @@ pub fn load_filter_of_jail(layout: &Layout, jail: &str) -> LoadedFilter {
 pub fn load_pattern(pattern: &str) -> LoadedFilter {
     let definition = Definition {
         name: "of one pattern".into(),
-        journalmatch: Vec::new(),
         trust: Trust::Claimed,
-        session: None,
-        prefregex: None,
         failregex: vec![pattern.into()],
-        ignoreregex: Vec::new(),
-        address: None,
-        fields: Vec::new(),
+        ..Definition::default()
     };
     match Filter::from_nowhere(&definition) {
         Ok(filter) => {

@@ -47,7 +47,7 @@ use origin::Branch;
 use patterns::{Pattern, PatternSet};
 
 /// What a filter file says for one mode, merged and not yet understood.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Definition {
     /// The filter's name: its file's name without the ending.
     pub name: String,

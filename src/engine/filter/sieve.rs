@@ -183,7 +183,7 @@ pub(super) fn terms<'a>(filters: impl Iterator<Item = &'a Filter>) -> Option<Vec
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Definition, FieldRule, Outcome, Part, Trial, Trust};
+    use super::super::{Definition, FieldRule, Outcome, Part, Trial};
     use super::*;
     use crate::engine::entry::{Page, VALUE_LIMIT};
     use crate::engine::time::Stamp;
@@ -193,13 +193,8 @@ mod tests {
         Definition {
             name: "test".into(),
             journalmatch: list(journalmatch),
-            trust: Trust::Attested,
-            session: None,
-            prefregex: None,
             failregex: list(failregex),
-            ignoreregex: vec![],
-            address: None,
-            fields: vec![],
+            ..Definition::default()
         }
     }
 
