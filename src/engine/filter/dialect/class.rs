@@ -3,8 +3,8 @@
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 use regex_syntax::utf8::Utf8Sequences;
 
-use super::escape::{Escape, in_class};
-use super::{Flaw, Last, Translator};
+use super::escape::Escape;
+use super::{Flaw, Last, Translator, escaped};
 
 /// A class as it is read.
 #[derive(Default)]
@@ -82,10 +82,10 @@ impl Members {
     }
 
     fn add_range(&mut self, low: char, high: char) {
-        self.text.push_str(&in_class(low));
+        self.text.push_str(&escaped(low));
         if low != high {
             self.text.push('-');
-            self.text.push_str(&in_class(high));
+            self.text.push_str(&escaped(high));
         }
         self.ranges.push(ClassUnicodeRange::new(low, high));
         self.wide |= !high.is_ascii();

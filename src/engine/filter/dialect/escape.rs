@@ -1,6 +1,6 @@
 //! `\…`: characters by number and by letter, classes by letter, places, and groups by number.
 
-use super::{Flaw, Last, Translator, escaped};
+use super::{Flaw, Last, Translator};
 
 /// What `\…` stands for where it is one character or a class of them.
 pub(super) enum Escape {
@@ -95,9 +95,4 @@ impl Translator<'_> {
         self.push_apart(text, r"[\s\S]*?");
         Last { repeatable: true, unbounded: true, dear: None }
     }
-}
-
-/// A character as a class holds it.
-pub(super) fn in_class(c: char) -> String {
-    escaped(c)
 }
