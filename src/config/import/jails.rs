@@ -174,10 +174,7 @@ impl Jails<'_> {
 
     /// What the jail says in the place of its filter, with `%(known/…)s` of the filter put in.
     fn of_filter(&mut self, name: &str, named: &Named, place: &Place) -> Result<Overrides, ImportError> {
-        let raw = |option: &str| {
-            let own = self.sections.own(name).and_then(|own| own.get(option));
-            own.or_else(|| self.sections.defaults.get(option))
-        };
+        let raw = |option: &str| self.sections.raw(name, option);
         let mut known = Overrides::new();
         if OF_FILTERS.iter().filter_map(|option| raw(option)).any(|raw| raw.value.contains("%(known/")) {
             let value = |text: &String| Value { text: text.clone(), place: place.clone() };
@@ -303,10 +300,7 @@ impl Jails<'_> {
 
     /// Tells what has no counterpart, where it is the administrator's and not what fail2ban ships.
     fn tell(&self, name: &str, remarks: &mut Remarks<'_>) {
-        let raw = |option: &str| {
-            let own = self.sections.own(name).and_then(|own| own.get(option));
-            own.or_else(|| self.sections.defaults.get(option))
-        };
+        let raw = |option: &str| self.sections.raw(name, option);
         let own = |option: &str| raw(option).filter(|raw| !super::settings::is_shipped(&raw.place, "jail.conf"));
         for (option, why) in LOST {
             let value = super::settings::option(

@@ -118,7 +118,8 @@ impl Sections {
         if self.sections.contains_key(other) { self.get(other, &option, &none) } else { Ok(None) }
     }
 
-    fn raw(&self, section: &str, option: &str) -> Option<&Raw> {
+    /// The option as it is written: in the section, else in `DEFAULT`. Its name is in lower case.
+    pub(super) fn raw(&self, section: &str, option: &str) -> Option<&Raw> {
         let own = self.sections.get(section).and_then(|options| options.get(option));
         own.or_else(|| self.defaults.get(option))
     }
