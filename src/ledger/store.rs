@@ -315,18 +315,31 @@ fn open_to_read(path: &Path) -> Result<(Connection, bool), OpenError> {
     let refused = |source: rusqlite::Error| refusal(path, source.into());
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(refused)?;
     let looked = connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
-    let [_, log, ..] = with_companions(path);
-    if looked.is_err() && log.metadata().map_or(true, |log| log.len() == 0) {
-        // Even a reader makes files beside the ledger, for which there may be no right or no room. A ledger without a log
-        // is whole without them.
-        connection = connect_immutable(path).map_err(refused)?;
+    if looked.is_err_and(|error| !matches!(error.into(), LedgerError::Busy(_))) {
+        // Even a reader makes files beside the ledger, for which there may be no right or no room.
+        let [_, log, ..] = with_companions(path);
+        connection = match log.metadata() {
+            Ok(log) if log.len() > 0 => connect_alone(path),
+            _ => connect_immutable(path),
+        }
+        .map_err(refused)?;
     }
     accept(&connection, path)?;
     let current = schema::is_current(&connection).map_err(refused)?;
     Ok((connection, current))
 }
 
-/// Opens a file that nobody can change, without a lock or a file beside it.
+/// Opens a file and its log, which nobody writes meanwhile, without a lock and without making a file beside them: whoever
+/// keeps others out needs no shared index of the log, and has it in memory.
+pub(super) fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
+    connection.set_db_config(CLOSE_UNTOUCHED, true)?;
+    connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// Opens a file without a log that nobody can change, without a lock or a file beside it.
 fn connect_immutable(path: &Path) -> rusqlite::Result<Connection> {
     let mut name = String::from("file:");
     for byte in path.as_os_str().as_bytes() {

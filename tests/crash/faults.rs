@@ -199,9 +199,20 @@ fn a_disk_that_is_full_at_a_later_start_lets_the_bans_be_read() {
     });
 }
 
+/// What a daemon left before its file system became read-only.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Left {
+    /// It was stopped: no log.
+    Stopped,
+    /// It was killed: the log, and the index of it.
+    Killed,
+    /// The machine died with it: nobody syncs the index.
+    WithoutIndex,
+}
+
 #[test]
 fn a_read_only_ledger_is_read_and_gets_its_due_when_it_can_be_written() {
-    for closed in [true, false] {
+    for left in [Left::Stopped, Left::Killed, Left::WithoutIndex] {
         in_world(move |world| {
             let state = world.path("state");
             let state = state.to_str().unwrap();
@@ -211,20 +222,29 @@ fn a_read_only_ledger_is_read_and_gets_its_due_when_it_can_be_written() {
                 ("banned".into(), "banned".into())
             );
             assert_eq!((daemon.unban("192.0.2.1"), daemon.attacked_by("192.0.2.2")), (1, "banned".into()));
-            if closed {
+            if left == Left::Stopped {
                 stop(daemon)
             } else {
                 drop(daemon)
+            }
+            if left == Left::WithoutIndex {
+                std::fs::remove_file(world.path("state/ledger.db-shm")).unwrap();
             }
             remove_table();
             run("mount", &["--bind", state, state]);
             run("mount", &["-o", "remount,ro,bind", state]);
             let before = files(&world.path("state"));
+            let etc = world.path("etc");
+            run(env!("CARGO_BIN_EXE_banishd"), &["--restore", "--config", etc.to_str().unwrap(), "--state", state]);
+            let table = run("nft", &["list", "table", "inet", "banish"]);
+            assert!(table.contains("203.0.113.1 ") && table.contains("192.0.2.2 "), "{left:?}: {table}");
+            assert!(!table.contains("192.0.2.1 "), "{left:?}: {table}");
+            remove_table();
             let daemon = Daemon::start(world);
             daemon.says("cannot be written: read-only");
             assert!(daemon.is_unwritable());
             // What was lifted before is not decided again from the same entries.
-            assert_eq!(daemon.subjects(), ["203.0.113.1", "192.0.2.2"], "closed: {closed}");
+            assert_eq!(daemon.subjects(), ["203.0.113.1", "192.0.2.2"], "{left:?}");
             assert_eq!(daemon.attacked_by("192.0.2.3"), "unsaved");
             assert_eq!(daemon.ban("203.0.113.2"), "unsaved");
             assert_eq!(daemon.unban("203.0.113.1"), 1);
