@@ -144,7 +144,8 @@ pub trait Jail {
     #[zbus(allow_interactive_auth)]
     fn unban(&self, subject: &str) -> Result<u32, Refusal>;
 
-    /// Tells of a failed login of `address`. Answers `counted`, or the ban's state where it is banned now.
+    /// Tells of a failed login of `address`. Answers `counted`, `counted-unsaved` where the ledger
+    /// cannot be written, or the ban's state where it is banned now.
     #[zbus(allow_interactive_auth)]
     fn attempt(&self, address: &str) -> Result<String, Refusal>;
 

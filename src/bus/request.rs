@@ -124,15 +124,18 @@ pub enum Request {
 pub enum Attempted {
     /// It is counted, and so far that is all.
     Counted,
+    /// So far it is counted in memory alone: a restart would not know it.
+    Unsaved,
     /// Its address is banned now, and so far the ban has got.
     Banned(State),
 }
 
 impl Attempted {
-    /// The word for it on the bus: `counted`, or the state's.
+    /// The word for it on the bus: `counted`, `counted-unsaved`, or the state's.
     pub fn word(self) -> &'static str {
         match self {
             Attempted::Counted => "counted",
+            Attempted::Unsaved => "counted-unsaved",
             Attempted::Banned(state) => state.word(),
         }
     }

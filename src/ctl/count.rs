@@ -92,6 +92,10 @@ pub async fn attempt(global: &Global, jail: &JailName, address: IpAddr) -> Resul
     } else {
         match result.as_str() {
             "counted" => writeln!(screen, "A failure of {address} is counted in jail {jail}.")?,
+            "counted-unsaved" => writeln!(
+                screen,
+                "A failure of {address} is counted in jail {jail}, but that could not be saved: a restart may forget it."
+            )?,
             "banned" => writeln!(screen, "{address} is banned in jail {jail}.")?,
             other => writeln!(screen, "{address} is banned in jail {jail} ({}).", shown(other))?,
         }

@@ -151,7 +151,12 @@ impl Daemon {
 
     /// The state of a ban that the kernel has taken.
     fn taken(&self) -> State {
-        if self.forgetful || self.ledger_retry.at().is_some() { State::Unsaved } else { State::Banned }
+        if self.ledger_lags() { State::Unsaved } else { State::Banned }
+    }
+
+    /// Is there anything that the ledger should have and does not take?
+    pub(super) fn ledger_lags(&self) -> bool {
+        self.forgetful || self.ledger_retry.at().is_some()
     }
 
     /// Notes that the kernel refused something, and tells it once.

@@ -72,6 +72,7 @@ impl Daemon {
         self.carry_out(decision.into_iter().collect(), First::Ledger).await;
         Ok(match self.warden.ban_of_address(&jail, address) {
             Some(held) => Attempted::Banned(held.state),
+            None if self.ledger_lags() => Attempted::Unsaved,
             None => Attempted::Counted,
         })
     }

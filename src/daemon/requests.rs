@@ -159,7 +159,7 @@ impl Daemon {
         for lack in &self.lacks {
             say(Severity::Notice, lack);
         }
-        if self.forgetful || self.ledger_retry.at().is_some() {
+        if self.ledger_lags() {
             say(Severity::Error, "the ledger cannot be written; a restart would forget what was decided since");
         }
         if views::running(&self.settings) == 0 {

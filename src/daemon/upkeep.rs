@@ -257,7 +257,7 @@ impl Daemon {
         if !self.owed.is_empty() || self.rebuild_owed {
             text.push_str("; the firewall refuses changes");
         }
-        if self.forgetful || self.ledger_retry.at().is_some() {
+        if self.ledger_lags() {
             text.push_str("; the ledger cannot be written");
         }
         text

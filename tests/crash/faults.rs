@@ -70,6 +70,13 @@ impl<'w> Daemon<'w> {
         self.runtime.block_on(self.proxy().unban(subject, "")).unwrap()
     }
 
+    /// A program tells of a failure; what came of it.
+    fn told_of(&self, address: &str) -> String {
+        let proxy = self.proxy();
+        let told = async { proxy.get_jail("sshd").await.unwrap().attempt(address).await.unwrap() };
+        self.runtime.block_on(told)
+    }
+
     fn bans(&self) -> Vec<ListedBan> {
         self.runtime.block_on(self.proxy().list_bans("", "", 0)).unwrap()
     }
@@ -151,10 +158,14 @@ fn a_disk_that_is_full_for_a_while_costs_nothing() {
         assert!(daemon.is_unwritable());
         assert_eq!(daemon.attacked_by("192.0.2.2"), "unsaved");
         assert_eq!(daemon.unban("203.0.113.1"), 1);
+        assert_eq!(daemon.told_of("198.51.100.1"), "counted-unsaved");
         make_room(world);
         daemon.recovers();
+        assert_eq!(daemon.told_of("198.51.100.1"), "counted");
         let world = daemon.dies();
-        assert_eq!(Daemon::start(world).subjects(), ["203.0.113.2", "192.0.2.1", "192.0.2.2"]);
+        let daemon = Daemon::start(world);
+        assert_eq!(daemon.subjects(), ["203.0.113.2", "192.0.2.1", "192.0.2.2"]);
+        assert_eq!(daemon.told_of("198.51.100.1"), "banned", "the third, after two that are known");
     });
 }
 
@@ -248,6 +259,7 @@ fn a_read_only_ledger_is_read_and_gets_its_due_when_it_can_be_written() {
             assert_eq!(daemon.attacked_by("192.0.2.3"), "unsaved");
             assert_eq!(daemon.ban("203.0.113.2"), "unsaved");
             assert_eq!(daemon.unban("203.0.113.1"), 1);
+            assert_eq!(daemon.told_of("198.51.100.1"), "counted-unsaved");
             assert_eq!(files(&world.path("state")), before);
             run("mount", &["-o", "remount,rw,bind", state]);
             daemon.recovers();
