@@ -252,7 +252,21 @@ impl Daemon {
         }
         let begun: Vec<Place> = all.changes.iter().filter_map(begun).cloned().collect();
         let all = Arc::new(all);
-        match ledger.commit(Arc::clone(&all), durability).await {
+        let mut committed = ledger.commit(Arc::clone(&all), durability).await;
+        if let Err(error @ LedgerError::Lost(_)) = &committed {
+            self.ledger_failed(error);
+            committed = match ledger.reinstate(clock::now()).await {
+                Ok(aside) => {
+                    if let Some(aside) = aside {
+                        self.log.tell(Record::LedgerReplaced { aside });
+                    }
+                    ledger.commit(Arc::clone(&all), durability).await
+                }
+                Err(LedgerError::Lost(_)) => committed,
+                Err(error) => return self.ledger_lost(Arc::unwrap_or_clone(all), &error).await,
+            };
+        }
+        match committed {
             Ok(()) => {
                 if self.ledger_retry.at().is_some() {
                     self.log.tell(Record::LedgerRecovered);
@@ -265,12 +279,8 @@ impl Daemon {
                 }
                 self.ledger_retry.worked();
             }
-            Err(error @ LedgerError::Lost(_)) => self.ledger_lost(Arc::unwrap_or_clone(all), &error).await,
             Err(error) => {
-                if self.ledger_retry.at().is_none() {
-                    self.log.tell(Record::LedgerUnwritable { error: chain(&error) });
-                }
-                self.ledger_retry.failed(Instant::now());
+                self.ledger_failed(&error);
                 self.mark(&begun, State::Banned, State::Unsaved);
                 self.unwritten = Arc::unwrap_or_clone(all);
                 if self.unwritten.changes.len() > UNWRITTEN {
@@ -280,9 +290,17 @@ impl Daemon {
                         self.log.tell(Record::LedgerUnwritable { error });
                     }
                 }
-                self.untold_status = true;
             }
         }
+    }
+
+    /// Notes that the ledger takes nothing, and tells it once.
+    fn ledger_failed(&mut self, error: &LedgerError) {
+        if self.ledger_retry.at().is_none() {
+            self.log.tell(Record::LedgerUnwritable { error: chain(error) });
+        }
+        self.ledger_retry.failed(Instant::now());
+        self.untold_status = true;
     }
 
     /// Moves those of `places` that are in one state to another.

@@ -178,6 +178,11 @@ pub enum Record {
         /// Where it is now.
         aside: PathBuf,
     },
+    /// Another file was found in the ledger's place and is kept aside.
+    LedgerReplaced {
+        /// Where it is now.
+        aside: PathBuf,
+    },
     /// The ledger cannot be written; banning goes on from memory.
     LedgerUnwritable {
         /// Why.
@@ -435,6 +440,9 @@ fn tell(record: &Record) {
         }
         Record::LedgerDamaged { aside } => {
             tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.file = %aside.display(), banish.error = "damaged", "the ledger is damaged; it is kept as {} and a new one begun", aside.display());
+        }
+        Record::LedgerReplaced { aside } => {
+            tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.file = %aside.display(), banish.error = "replaced", "another file is in the ledger's place; it is kept as {} and the ledger written anew", aside.display());
         }
         Record::LedgerUnwritable { error } => {
             tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.error = %error, "cannot write the ledger: {error}; banning goes on from memory");

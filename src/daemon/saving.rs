@@ -119,8 +119,8 @@ impl Daemon {
         (changes, restored.unannounced)
     }
 
-    /// The file was taken away under the daemon: what it had and is still known is owed to the next one, and `all`, which
-    /// could not be written.
+    /// The file was taken away under the daemon and cannot even be read any more: what it had and is still known is owed to
+    /// the next one, and `all`, which could not be written.
     pub(super) async fn ledger_lost(&mut self, all: Transaction, error: &LedgerError) {
         self.log.tell(Record::LedgerUnwritable { error: chain(error) });
         let mut owed = Transaction::default();
@@ -135,6 +135,7 @@ impl Daemon {
         owed.changes.extend(self.warden.pauses().cloned().map(Change::Paused));
         owed.absorb(all);
         self.snapshots.age();
+        self.ledger_retry.worked();
         self.forgetful = true;
         self.debt = Debt { owed, retry: Retry::default(), known: false };
         self.debt.retry.failed(Instant::now());

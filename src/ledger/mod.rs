@@ -6,6 +6,7 @@ mod aside;
 mod error;
 mod evidence;
 mod read;
+mod reinstate;
 mod schema;
 mod store;
 mod transaction;
@@ -16,6 +17,7 @@ pub use read::{Past, Restored};
 pub use store::{FILE, Store};
 pub use transaction::{Attempt, Change, Checkpoint, Durability, Key, Moment, Sessions, Snapshot, Transaction};
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{io, thread};
 
@@ -50,6 +52,7 @@ pub struct Handle {
 
 enum Request {
     Commit(Arc<Transaction>, Durability, Reply<()>),
+    Reinstate(Stamp, Reply<Option<PathBuf>>),
     History(Subject, u32, Reply<Vec<Past>>),
     Purge(Stamp, Reply<u64>),
     Ping(Reply<()>),
@@ -70,6 +73,15 @@ impl Handle {
     ) -> Result<(), LedgerError> {
         let transaction = transaction.into();
         self.ask(|reply| Request::Commit(transaction, durability, reply)).await
+    }
+
+    /// Writes a ledger whose file was deleted or replaced anew under its name: what a [`LedgerError::Lost`] asks for.
+    /// Gives where a file that was found there is kept.
+    ///
+    /// # Errors
+    /// As [`Store::reinstate`].
+    pub async fn reinstate(&self, now: Stamp) -> Result<Option<PathBuf>, LedgerError> {
+        self.ask(|reply| Request::Reinstate(now, reply)).await
     }
 
     /// The bans of exactly this subject in any jail, the latest first, at most `limit`.
@@ -121,6 +133,7 @@ fn serve(mut store: Store, mut queue: mpsc::Receiver<Request>) {
             Request::Commit(transaction, durability, reply) => {
                 drop(reply.send(store.commit(&transaction, durability)));
             }
+            Request::Reinstate(now, reply) => drop(reply.send(store.reinstate(now))),
             Request::History(subject, limit, reply) => drop(reply.send(store.history(subject, limit))),
             Request::Purge(before, reply) => drop(reply.send(store.purge(before))),
             Request::Ping(reply) => drop(reply.send(Ok(()))),

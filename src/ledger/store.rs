@@ -31,17 +31,17 @@ const LOCK: &str = "ledger.lock";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Closing neither writes the log back nor removes it.
-const CLOSE_UNTOUCHED: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+pub(super) const CLOSE_UNTOUCHED: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
 /// The open ledger.
 pub struct Store {
-    connection: Connection,
+    pub(super) connection: Connection,
     /// What `PRAGMA synchronous` stands at.
-    durability: Durability,
-    /// The file's name, device and inode; `None` in memory.
-    file: Option<(PathBuf, u64, u64)>,
+    pub(super) durability: Durability,
+    /// `None` in memory.
+    pub(super) file: Option<Location>,
     /// Let go after the connection is closed.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl Store {
@@ -55,19 +55,20 @@ impl Store {
         let path = dir.join(FILE);
         let opened = match exists(&path)? {
             true => open_known(&path, now),
+            // SQLite would take a log that lies about for the new file's.
+            false if has_log(&path) => Err(refusal(&path, damage(ffi::SQLITE_CORRUPT, "there is only its log").into())),
             false => open_fresh(&path, now),
         };
         let (connection, restored) = match opened {
             Err(OpenError::Sqlite { source: LedgerError::Damaged(_), .. }) => {
-                let aside = keep_aside(&path, now).map_err(|source| unusable(&path, source))?;
+                let aside = keep_aside(&path, "damaged", now).map_err(|source| unusable(&path, source))?;
                 let (connection, restored) = open_fresh(&path, now)?;
                 (connection, Restored { kept_aside: Some(aside), ..restored })
             }
             other => other?,
         };
-        let (device, inode) = identity(&path).map_err(|source| unusable(&path, source))?;
-        let file = Some((path, device, inode));
-        Ok((Store { connection, durability: Durability::Entries, file, _lock: Some(lock) }, restored))
+        let file = Some(Location::of(path)?);
+        Ok((Store { connection, durability: Durability::Entries, file, lock: Some(lock) }, restored))
     }
 
     /// A ledger that ends with the process.
@@ -77,7 +78,7 @@ impl Store {
     pub fn in_memory() -> Result<Store, LedgerError> {
         let mut connection = Connection::open_in_memory()?;
         schema::migrate(&mut connection)?;
-        Ok(Store { connection, durability: Durability::Entries, file: None, _lock: None })
+        Ok(Store { connection, durability: Durability::Entries, file: None, lock: None })
     }
 
     /// The bans of the ledger in `dir` that are in force at `now`; none where there is no ledger. Takes no lock and
@@ -172,12 +173,26 @@ impl Store {
 
     /// SQLite goes on writing to a file that has no name any more.
     fn is_in_place(&self) -> Result<(), LedgerError> {
-        let Some((path, device, inode)) = &self.file else { return Ok(()) };
+        let Some(Location { path, file, .. }) = &self.file else { return Ok(()) };
         match identity(path) {
-            Ok(found) if found == (*device, *inode) => Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Ok(()),
-            Ok(_) | Err(_) => Err(LedgerError::Lost(path.clone())),
+            Ok(found) if found == *file => Ok(()),
+            Ok(_) => Err(LedgerError::Lost(path.clone())),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Err(LedgerError::Lost(path.clone())),
+                _ => Ok(()),
+            },
         }
+    }
+
+    /// Takes the lock anew where its file was deleted with the ledger's.
+    pub(super) fn keep_lock(&mut self) -> Result<(), OpenError> {
+        let Some(Location { path, .. }) = &self.file else { return Ok(()) };
+        let path = path.with_file_name(LOCK);
+        let held = self.lock.as_ref().and_then(|lock| lock.0.metadata().ok()).map(|file| (file.dev(), file.ino()));
+        if held.is_none() || identity(&path).ok() != held {
+            self.lock = Some(lock(&path)?);
+        }
+        Ok(())
     }
 
     fn promise(&mut self, durability: Durability) -> Result<(), LedgerError> {
@@ -190,6 +205,24 @@ impl Store {
             self.durability = durability;
         }
         Ok(())
+    }
+}
+
+/// Where the open file is, or was.
+#[derive(Clone)]
+pub(super) struct Location {
+    pub path: PathBuf,
+    /// Its device and inode.
+    pub file: (u64, u64),
+    /// Those of its log, which is one file as long as it is open.
+    pub log: Option<(u64, u64)>,
+}
+
+impl Location {
+    pub fn of(path: PathBuf) -> Result<Location, OpenError> {
+        let file = identity(&path).map_err(|source| unusable(&path, source))?;
+        let [_, log, ..] = with_companions(&path);
+        Ok(Location { path, file, log: identity(&log).ok() })
     }
 }
 
@@ -220,15 +253,15 @@ fn lock(path: &Path) -> Result<Lock, OpenError> {
 }
 
 /// Device and inode.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
+pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     path.metadata().map(|file| (file.dev(), file.ino()))
 }
 
-fn exists(path: &Path) -> Result<bool, OpenError> {
+pub(super) fn exists(path: &Path) -> Result<bool, OpenError> {
     path.try_exists().map_err(|source| unusable(path, source))
 }
 
-fn unusable(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn unusable(path: &Path, source: io::Error) -> OpenError {
     match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(path.into()),
         _ => OpenError::File { path: path.into(), source },
@@ -244,6 +277,13 @@ fn refusal(path: &Path, source: LedgerError) -> OpenError {
 
 /// Opens a file that is there.
 fn open_known(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenError> {
+    let connection = open_to_write(path)?;
+    let restored = read::restore(&connection, now).map_err(|source| refusal(path, source.into()))?;
+    connection.set_db_config(CLOSE_UNTOUCHED, false).map_err(|source| refusal(path, source.into()))?;
+    Ok((connection, restored))
+}
+
+pub(super) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     let refused = |source: rusqlite::Error| refusal(path, source.into());
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
     accept(&connection, path)?;
@@ -252,14 +292,12 @@ fn open_known(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenErr
     }
     check(&connection).map_err(refused)?;
     schema::migrate(&mut connection).map_err(refused)?;
-    let restored = read::restore(&connection, now).map_err(refused)?;
-    connection.set_db_config(CLOSE_UNTOUCHED, false).map_err(refused)?;
-    Ok((connection, restored))
+    Ok(connection)
 }
 
 /// Makes a new file beside `path` and moves it there when it is whole: `path` itself is never half made.
 fn open_fresh(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenError> {
-    let new = path.with_extension("db.new");
+    let new = new_name(path);
     let made = make(&new);
     if made.is_err() {
         discard(&new);
@@ -268,6 +306,10 @@ fn open_fresh(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenErr
     #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
     std::fs::rename(&new, path).map_err(|source| unusable(path, source))?;
     open_known(path, now)
+}
+
+pub(super) fn new_name(path: &Path) -> PathBuf {
+    path.with_extension("db.new")
 }
 
 fn make(new: &Path) -> Result<(), OpenError> {
@@ -282,7 +324,7 @@ fn make(new: &Path) -> Result<(), OpenError> {
 }
 
 /// Removes what an interrupted [`make`] left. What cannot be removed is in the way of the next step, which says so.
-fn discard(new: &Path) {
+pub(super) fn discard(new: &Path) {
     for path in with_companions(new) {
         #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
         drop(std::fs::remove_file(path));
@@ -296,6 +338,11 @@ pub(super) fn with_companions(path: &Path) -> [PathBuf; 4] {
         name.push(suffix);
         PathBuf::from(name)
     })
+}
+
+fn has_log(path: &Path) -> bool {
+    let [_, log, ..] = with_companions(path);
+    log.metadata().is_ok_and(|log| log.len() > 0)
 }
 
 /// Opens without looking; closing leaves file and log as they are until somebody takes [`CLOSE_UNTOUCHED`] back.
@@ -317,12 +364,7 @@ fn open_to_read(path: &Path) -> Result<(Connection, bool), OpenError> {
     let looked = connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
     if looked.is_err_and(|error| !matches!(error.into(), LedgerError::Busy(_))) {
         // Even a reader makes files beside the ledger, for which there may be no right or no room.
-        let [_, log, ..] = with_companions(path);
-        connection = match log.metadata() {
-            Ok(log) if log.len() > 0 => connect_alone(path),
-            _ => connect_immutable(path),
-        }
-        .map_err(refused)?;
+        connection = if has_log(path) { connect_alone(path) } else { connect_immutable(path) }.map_err(refused)?;
     }
     accept(&connection, path)?;
     let current = schema::is_current(&connection).map_err(refused)?;

@@ -270,20 +270,95 @@ fn a_read_only_ledger_is_read_and_gets_its_due_when_it_can_be_written() {
 }
 
 #[test]
-fn a_ledger_that_is_taken_away_is_made_anew_from_what_is_known() {
+fn a_ledger_that_is_deleted_is_written_anew_with_all_that_it_had() {
+    let files: &[&str] = &["ledger.db"];
+    let all = &["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.lock"];
+    for gone in [files, all, &[]] {
+        in_world(move |world| {
+            let daemon = Daemon::start(world);
+            assert_eq!(
+                (daemon.ban("203.0.113.1"), daemon.attacked_by("192.0.2.1")),
+                ("banned".into(), "banned".into())
+            );
+            assert_eq!((daemon.attacked_by("192.0.2.9"), daemon.unban("192.0.2.9")), ("banned".into(), 1));
+            let before = rows(world);
+            if gone.is_empty() {
+                std::fs::remove_dir_all(world.path("state")).unwrap();
+                assert_eq!(daemon.ban("203.0.113.2"), "unsaved");
+                assert!(daemon.is_unwritable());
+                assert_eq!(daemon.attacked_by("192.0.2.2"), "unsaved");
+                std::fs::create_dir(world.path("state")).unwrap();
+            } else {
+                gone.iter().for_each(|name| std::fs::remove_file(world.path("state").join(name)).unwrap());
+                assert_eq!(daemon.ban("203.0.113.2"), "banned", "its file is open still: nothing is in the way");
+                assert_eq!(daemon.attacked_by("192.0.2.2"), "banned");
+            }
+            daemon.says("ledger.db is gone: somebody removed or replaced it");
+            daemon.recovers();
+            let after = rows(world);
+            assert_eq!(after[..before.len()], before, "the past with its evidence");
+            assert_eq!(after.len(), before.len() + 2);
+            let world = daemon.dies();
+            let daemon = Daemon::start(world);
+            assert_eq!(daemon.subjects(), ["203.0.113.1", "203.0.113.2", "192.0.2.1", "192.0.2.2"]);
+            assert!(!world.said().contains("damaged"), "{}", world.said());
+        });
+    }
+}
+
+/// Who was banned, by what entries, and how that ended.
+fn rows(world: &World) -> Vec<(String, String, Option<String>)> {
+    let ledger = Database::open(world.path("state").join(FILE)).unwrap();
+    let mut asked =
+        ledger.prepare("SELECT subject, decided || ' ' || evidence, ended_how FROM bans ORDER BY id").unwrap();
+    let rows = asked.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_ledger_that_is_deleted_and_unreadable_is_made_anew_from_what_is_known() {
     in_world(|world| {
+        stop(Daemon::start(world));
+        let path = world.path("state").join(FILE);
+        // More than is held in memory.
+        let past = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+                    INSERT INTO bans (jail, subject, decided, since, failures, cause, ended_at, ended_how, unannounced,
+                        reason) SELECT 'sshd', '198.51.100.1', n, 1, 3, 'adopted', 2, 'expired', 0, zeroblob(2000) FROM n";
+        Database::open(&path).unwrap().execute_batch(past).unwrap();
         let daemon = Daemon::start(world);
         assert_eq!((daemon.ban("203.0.113.1"), daemon.attacked_by("192.0.2.1")), ("banned".into(), "banned".into()));
-        assert_eq!((daemon.attacked_by("192.0.2.9"), daemon.unban("192.0.2.9")), ("banned".into(), 1));
-        std::fs::remove_dir_all(world.path("state")).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(4_096).unwrap();
+        std::fs::remove_file(&path).unwrap();
         assert_eq!(daemon.ban("203.0.113.2"), "unsaved");
         daemon.says("ledger.db is gone: somebody removed or replaced it");
-        assert!(daemon.is_unwritable());
-        assert_eq!(daemon.attacked_by("192.0.2.2"), "unsaved");
-        std::fs::create_dir(world.path("state")).unwrap();
+        daemon.says("cannot write the ledger: the ledger");
         daemon.recovers();
         let world = daemon.dies();
-        assert_eq!(Daemon::start(world).subjects(), ["203.0.113.1", "203.0.113.2", "192.0.2.1", "192.0.2.2"]);
+        assert_eq!(Daemon::start(world).subjects(), ["203.0.113.1", "203.0.113.2", "192.0.2.1"]);
+    });
+}
+
+#[test]
+fn a_ledger_that_is_replaced_is_written_anew_and_revives_nobody() {
+    in_world(|world| {
+        let daemon = Daemon::start(world);
+        assert_eq!(daemon.attacked_by("192.0.2.9"), "banned");
+        stop(daemon);
+        let state = world.path("state");
+        std::fs::copy(state.join(FILE), state.join("earlier")).unwrap();
+        let daemon = Daemon::start(world);
+        assert_eq!((daemon.ban("203.0.113.1"), daemon.attacked_by("192.0.2.1")), ("banned".into(), "banned".into()));
+        assert_eq!(daemon.unban("192.0.2.9"), 1);
+        let before = rows(world);
+        std::fs::rename(state.join("earlier"), state.join(FILE)).unwrap();
+        assert_eq!(daemon.ban("203.0.113.2"), "banned");
+        daemon.says("another file is in the ledger's place; it is kept as");
+        daemon.recovers();
+        assert_eq!(rows(world)[..before.len()], before);
+        let world = daemon.dies();
+        let daemon = Daemon::start(world);
+        assert_eq!(daemon.subjects(), ["203.0.113.1", "203.0.113.2", "192.0.2.1"]);
+        assert!(files(&state).iter().any(|(name, _)| name.contains(".replaced-")));
     });
 }
 

@@ -76,6 +76,83 @@ fn a_damaged_file_takes_its_log_along() {
 }
 
 #[test]
+fn a_log_without_its_file_is_kept_aside_and_not_taken_for_a_new_one_s() {
+    let made = tempdir().unwrap();
+    let (mut store, _) = Store::open(made.path(), NOW).unwrap();
+    (1..=9).for_each(|n| store.commit(&nth(n), Durability::Entries).unwrap());
+    let dir = tempdir().unwrap();
+    let log = "ledger.db-wal";
+    fs::copy(made.path().join(log), dir.path().join(log)).unwrap();
+    let (_, restored) = Store::open(dir.path(), at(0)).unwrap();
+    let aside = restored.kept_aside.clone().expect("it is there");
+    assert_eq!(restored, Restored { kept_aside: Some(aside.clone()), ..Restored::default() });
+    let kept = fs::read(format!("{}-wal", aside.display())).unwrap();
+    assert!(kept == fs::read(made.path().join(log)).unwrap());
+}
+
+#[test]
+fn a_deleted_file_is_written_anew_with_all_that_it_had() {
+    let root = tempdir().unwrap();
+    let dir = root.path().join("state");
+    fs::create_dir(&dir).unwrap();
+    let (mut store, _) = Store::open(&dir, NOW).unwrap();
+    (1..=200).for_each(|n| store.commit(&nth(n), Durability::Entries).unwrap());
+    let before = store.beginnings(at(0)).unwrap();
+    assert!(store.commit(&nth(200), Durability::Command).is_ok() && before.len() == 200);
+
+    // The log that is left is no part of the new file.
+    fs::remove_file(dir.join(FILE)).unwrap();
+    assert!(matches!(store.commit(&nth(201), Durability::Command), Err(LedgerError::Lost(_))));
+    store.reinstate(NOW).unwrap();
+    store.commit(&nth(201), Durability::Command).unwrap();
+    assert_eq!(store.beginnings(at(0)).unwrap()[..200], before);
+
+    fs::remove_dir_all(&dir).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(store.commit(&nth(202), Durability::Command), Err(LedgerError::Lost(_))));
+        assert!(matches!(store.reinstate(NOW), Err(LedgerError::Lost(_))), "there is no directory");
+    }
+    fs::create_dir(&dir).unwrap();
+    store.reinstate(NOW).unwrap();
+    store.commit(&nth(202), Durability::Command).unwrap();
+    assert!(matches!(Store::open(&dir, NOW).map(drop), Err(OpenError::Locked(_))), "it is one daemon's still");
+    let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name != "ledger.db.new"), "{left:?}");
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(dir.join(FILE)).unwrap()) & 0o777, 0o600);
+    store.close().unwrap();
+    assert!(!dir.join("ledger.db-wal").exists(), "it was written back");
+    let (store, restored) = Store::open(&dir, NOW).unwrap();
+    assert_eq!((store.beginnings(at(0)).unwrap().len(), restored.kept_aside), (202, None));
+}
+
+#[test]
+fn a_file_that_somebody_put_in_place_of_the_open_one_is_kept_aside() {
+    let path = |dir: &TempDir, name: &str| dir.path().join(name);
+    for their_log in [false, true] {
+        let (dir, other) = (with_bans(3), with_bans(5));
+        let (mut store, _) = Store::open(dir.path(), NOW).unwrap();
+        store.commit(&nth(4), Durability::Entries).unwrap();
+        fs::remove_file(file(&dir)).unwrap();
+        fs::copy(file(&other), file(&dir)).unwrap();
+        if their_log {
+            fs::remove_file(path(&dir, "ledger.db-wal")).unwrap();
+            fs::write(path(&dir, "ledger.db-wal"), "theirs").unwrap();
+        }
+        assert!(matches!(store.commit(&nth(5), Durability::Command), Err(LedgerError::Lost(_))));
+        assert_eq!(store.reinstate(NOW).unwrap(), Some(path(&dir, "ledger.db.replaced-20260701T120000Z")));
+        store.commit(&nth(5), Durability::Command).unwrap();
+        assert!(
+            fs::read(path(&dir, "ledger.db.replaced-20260701T120000Z")).unwrap() == fs::read(file(&other)).unwrap()
+        );
+        let log = fs::read(path(&dir, "ledger.db.replaced-20260701T120000Z-wal")).ok();
+        assert_eq!(log, their_log.then(|| b"theirs".to_vec()), "our own log is no part of it");
+        assert_eq!(store.beginnings(at(0)).unwrap().len(), 5);
+        drop(store);
+        assert_eq!(Store::open(dir.path(), at(0)).unwrap().1.bans.len(), 4, "one of the five was lifted");
+    }
+}
+
+#[test]
 fn tables_of_somebody_else_are_kept_aside() {
     let dir = tempdir().unwrap();
     Connection::open(file(&dir)).unwrap().execute_batch("CREATE TABLE mine (x); PRAGMA user_version = 1").unwrap();
