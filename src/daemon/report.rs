@@ -177,6 +177,8 @@ pub enum Record {
     LedgerDamaged {
         /// Where it is now.
         aside: PathBuf,
+        /// So many bans of the past could be read and are in the new one.
+        past: usize,
     },
     /// Another file was found in the ledger's place and is kept aside.
     LedgerReplaced {
@@ -438,8 +440,8 @@ fn tell(record: &Record) {
                 counted(problems.len(), "problem")
             );
         }
-        Record::LedgerDamaged { aside } => {
-            tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.file = %aside.display(), banish.error = "damaged", "the ledger is damaged; it is kept as {} and a new one begun", aside.display());
+        Record::LedgerDamaged { aside, past } => {
+            tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.file = %aside.display(), banish.error = "damaged", "the ledger is damaged; it is kept as {} and a new one begun, with {} of the past", aside.display(), counted(*past, "ban"));
         }
         Record::LedgerReplaced { aside } => {
             tracing::error!(MESSAGE_ID = ids::LEDGER_DAMAGED, banish.file = %aside.display(), banish.error = "replaced", "another file is in the ledger's place; it is kept as {} and the ledger written anew", aside.display());

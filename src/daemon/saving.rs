@@ -49,7 +49,7 @@ impl Daemon {
         // That it cannot be opened was told when it began.
         let Ok((store, restored)) = opened else { return self.debt.retry.failed(Instant::now()) };
         if let Some(aside) = &restored.kept_aside {
-            self.log.tell(Record::LedgerDamaged { aside: aside.clone() });
+            self.log.tell(Record::LedgerDamaged { aside: aside.clone(), past: restored.salvaged.past });
         }
         let (learned, unannounced) = if self.debt.known { Default::default() } else { self.learn(restored) };
         // From here on the file has nothing that we do not.

@@ -24,7 +24,7 @@ use crate::engine::ban::{Ban, End, JailName};
 use crate::engine::warden::Warden;
 use crate::firewall::Firewall;
 use crate::journal::Source;
-use crate::ledger::{Durability, Ledger, OpenError, Restored, Store, Transaction};
+use crate::ledger::{Durability, Ledger, Moment, OpenError, Restored, Store, Transaction};
 
 /// So long a bus may keep us from our work at the start; then it is tried again beside it.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
@@ -140,6 +140,14 @@ impl Daemon {
             }
         }
         let mut transaction = Transaction::default();
+        let (held, lifted) = self.warden.recognize(restored.salvaged.bans);
+        for ban in &held {
+            transaction.begin(ban.clone());
+            transaction.announced(ban, Moment::Begun);
+        }
+        for ban in held.into_iter().chain(lifted) {
+            transaction.count_from(ban.place, ban.since);
+        }
         for ban in &restored.overdue {
             transaction.end(ban, ban.until, End::Expired);
             transaction.count_from(ban.place.clone(), ban.until);
@@ -224,7 +232,7 @@ fn ledger(options: &Options, log: &Log) -> Result<Opened, StartError> {
     match Store::open(&options.state, clock::now()) {
         Ok((store, restored)) => {
             if let Some(aside) = &restored.kept_aside {
-                log.tell(Record::LedgerDamaged { aside: aside.clone() });
+                log.tell(Record::LedgerDamaged { aside: aside.clone(), past: restored.salvaged.past });
             }
             Ok(Opened { store: Some(store), restored, forgetful: false, known: true })
         }

@@ -7,6 +7,7 @@ mod error;
 mod evidence;
 mod read;
 mod reinstate;
+mod salvage;
 mod schema;
 mod store;
 mod transaction;
@@ -14,6 +15,7 @@ mod write;
 
 pub use error::{LedgerError, OpenError};
 pub use read::{Past, Restored};
+pub use salvage::Salvaged;
 pub use store::{FILE, Store};
 pub use transaction::{Attempt, Change, Checkpoint, Durability, Key, Moment, Sessions, Snapshot, Transaction};
 

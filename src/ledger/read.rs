@@ -14,6 +14,7 @@ use crate::engine::time::Stamp;
 use crate::engine::warden::Counts;
 
 use super::evidence;
+use super::salvage::Salvaged;
 use super::transaction::{Attempt, Checkpoint, Moment, Sessions, Snapshot};
 use super::write::{bit, instant};
 
@@ -43,8 +44,10 @@ pub struct Restored {
     pub attempts: Vec<Attempt>,
     /// Rows that make no sense. They were left where they are.
     pub unreadable: u64,
-    /// The new name of a damaged ledger; all else is empty then.
+    /// The new name of a damaged ledger.
     pub kept_aside: Option<PathBuf>,
+    /// What could still be read of it.
+    pub salvaged: Salvaged,
 }
 
 /// A ban of the past or of now.
@@ -59,7 +62,7 @@ pub struct Past {
 /// So many attempts are taken up, the newest: no more subjects than that are counted.
 const ATTEMPTS: u32 = 1 << 16;
 
-const BANS: &str = "SELECT jail, subject, decided, since, until, failures, cause, uid, reason, evidence,
+pub(super) const BANS: &str = "SELECT jail, subject, decided, since, until, failures, cause, uid, reason, evidence,
                         ended_at, ended_how, ended_uid, unannounced FROM bans";
 
 /// All that a start needs. One pass over the bans in the order they lie in: by way of an index each would be a page.
@@ -151,7 +154,7 @@ fn rows<T>(
     Ok(all)
 }
 
-fn past(row: &Row<'_>) -> Option<Past> {
+pub(super) fn past(row: &Row<'_>) -> Option<Past> {
     let evidence = || evidence::read(&cell::<Option<String>>(row, 9)?.unwrap_or_default());
     let cause = match cell::<String>(row, 6)?.as_str() {
         "failures" => {
@@ -186,7 +189,7 @@ fn checkpoint(row: &Row<'_>) -> Option<Checkpoint> {
     Some(Checkpoint { source: cell(row, 0)?, cursor, stamp: stamp(row, 2)? })
 }
 
-fn placed(row: &Row<'_>) -> Option<(Place, Stamp)> {
+pub(super) fn placed(row: &Row<'_>) -> Option<(Place, Stamp)> {
     Some((place(row)?, stamp(row, 2)?))
 }
 
@@ -194,7 +197,7 @@ fn total(row: &Row<'_>) -> Option<(JailName, u64)> {
     Some((jail(row)?, cell::<i64>(row, 1)?.try_into().ok()?))
 }
 
-fn pause(row: &Row<'_>) -> Option<Pause> {
+pub(super) fn pause(row: &Row<'_>) -> Option<Pause> {
     Some(Pause { jail: jail(row)?, since: stamp(row, 1)?, until: until(row, 2)? })
 }
 
@@ -240,6 +243,6 @@ fn until(row: &Row<'_>, column: usize) -> Option<Stamp> {
 }
 
 /// A value of the expected type.
-fn cell<T: FromSql>(row: &Row<'_>, column: usize) -> Option<T> {
+pub(super) fn cell<T: FromSql>(row: &Row<'_>, column: usize) -> Option<T> {
     row.get(column).ok()
 }

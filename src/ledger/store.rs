@@ -17,6 +17,7 @@ use crate::engine::time::Stamp;
 use super::aside::keep_aside;
 use super::error::{LedgerError, OpenError};
 use super::read::{self, Past, Restored};
+use super::salvage::{Salvaged, salvage};
 use super::schema::{self, Found};
 use super::transaction::{Durability, Transaction};
 use super::write;
@@ -60,11 +61,7 @@ impl Store {
             false => open_fresh(&path, now),
         };
         let (connection, restored) = match opened {
-            Err(OpenError::Sqlite { source: LedgerError::Damaged(_), .. }) => {
-                let aside = keep_aside(&path, "damaged", now).map_err(|source| unusable(&path, source))?;
-                let (connection, restored) = open_fresh(&path, now)?;
-                (connection, Restored { kept_aside: Some(aside), ..restored })
-            }
+            Err(OpenError::Sqlite { source: LedgerError::Damaged(_), .. }) => open_in_place_of(&path, now)?,
             other => other?,
         };
         let file = Some(Location::of(path)?);
@@ -298,21 +295,40 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
 /// Makes a new file beside `path` and moves it there when it is whole: `path` itself is never half made.
 fn open_fresh(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenError> {
     let new = new_name(path);
-    let made = make(&new);
-    if made.is_err() {
-        discard(&new);
-    }
-    made?;
-    #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
-    std::fs::rename(&new, path).map_err(|source| unusable(path, source))?;
+    make(&new, |_| Ok(()))?;
+    rename(&new, path)?;
     open_known(path, now)
+}
+
+/// Does the same where there is a damaged file: that is kept aside, and what can still be read of it is in the new one.
+fn open_in_place_of(path: &Path, now: Stamp) -> Result<(Connection, Restored), OpenError> {
+    let new = new_name(path);
+    let salvaged = match make(&new, |connection| salvage(path, connection, now)) {
+        Ok(salvaged) => salvaged,
+        // There is perhaps no room for so much.
+        Err(_) => make(&new, |_| Ok(Salvaged::default()))?,
+    };
+    let aside = keep_aside(path, "damaged", now).map_err(|source| unusable(path, source))?;
+    rename(&new, path)?;
+    let (connection, restored) = open_known(path, now)?;
+    Ok((connection, Restored { kept_aside: Some(aside), salvaged, ..restored }))
+}
+
+fn rename(new: &Path, path: &Path) -> Result<(), OpenError> {
+    #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
+    std::fs::rename(new, path).map_err(|source| unusable(path, source))
 }
 
 pub(super) fn new_name(path: &Path) -> PathBuf {
     path.with_extension("db.new")
 }
 
-fn make(new: &Path) -> Result<(), OpenError> {
+/// Makes a new file with what `fill` writes into it; none where that fails.
+fn make<T>(new: &Path, fill: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, OpenError> {
+    fill_new(new, fill).inspect_err(|_| discard(new))
+}
+
+fn fill_new<T>(new: &Path, fill: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, OpenError> {
     discard(new);
     // SQLite gives the files it makes beside this one the same mode.
     #[expect(clippy::disallowed_methods, reason = "the ledger is an edge: it owns this directory")]
@@ -320,7 +336,9 @@ fn make(new: &Path) -> Result<(), OpenError> {
     let refused = |source: rusqlite::Error| refusal(new, source.into());
     let mut connection = Connection::open(new).map_err(refused)?;
     schema::migrate(&mut connection).map_err(refused)?;
-    connection.close().map_err(|(_, error)| refused(error))
+    let filled = fill(&mut connection).map_err(refused)?;
+    connection.close().map_err(|(_, error)| refused(error))?;
+    Ok(filled)
 }
 
 /// Removes what an interrupted [`make`] left. What cannot be removed is in the way of the next step, which says so.
@@ -347,14 +365,19 @@ fn has_log(path: &Path) -> bool {
 
 /// Opens without looking; closing leaves file and log as they are until somebody takes [`CLOSE_UNTOUCHED`] back.
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
-    // SQLite removes the log of an empty file as soon as it looks at it.
-    if path.metadata().is_ok_and(|file| file.len() == 0) {
-        return Err(damage(ffi::SQLITE_NOTADB, "the file is empty"));
-    }
+    has_content(path)?;
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.set_db_config(CLOSE_UNTOUCHED, true)?;
     connection.busy_timeout(PATIENCE)?;
     Ok(connection)
+}
+
+/// SQLite removes the log of an empty file as soon as it looks at it.
+fn has_content(path: &Path) -> rusqlite::Result<()> {
+    match path.metadata() {
+        Ok(file) if file.len() == 0 => Err(damage(ffi::SQLITE_NOTADB, "the file is empty")),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a file that is there for reading, and tells whether it is of the present version.
@@ -374,6 +397,7 @@ fn open_to_read(path: &Path) -> Result<(Connection, bool), OpenError> {
 /// Opens a file and its log, which nobody writes meanwhile, without a lock and without making a file beside them: whoever
 /// keeps others out needs no shared index of the log, and has it in memory.
 pub(super) fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
+    has_content(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
     connection.set_db_config(CLOSE_UNTOUCHED, true)?;

@@ -405,6 +405,46 @@ fn a_damaged_ledger_is_kept_aside_and_the_kernels_bans_are_kept() {
 }
 
 #[test]
+fn what_a_damaged_ledger_still_says_explains_what_the_kernel_holds_and_revives_nobody() {
+    in_world(|world| {
+        let daemon = Daemon::start(world);
+        for host in ["192.0.2.1", "192.0.2.5", "192.0.2.9"] {
+            assert_eq!(daemon.attacked_by(host), "banned");
+        }
+        assert_eq!((daemon.ban("203.0.113.1"), daemon.unban("192.0.2.9")), ("banned".into(), 1));
+        stop(daemon);
+        let before = rows(world);
+        let path = world.path("state").join(FILE);
+        let ledger = Database::open(&path).unwrap();
+        let (page, until): (i64, i64) = ledger
+            .query_row(
+                "SELECT (SELECT rootpage FROM sqlite_schema WHERE name = 'totals'),
+                     (SELECT until FROM bans WHERE subject = '192.0.2.9')",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .unwrap();
+        drop(ledger);
+        let totals = std::fs::File::options().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&totals, &[0; 4_096], (page as u64 - 1) * 4_096).unwrap();
+        // The one was lifted, which is lost with the damaged pages; the lifting of the other did not reach the kernel.
+        run("nft", &["delete element inet banish sshd4_32 { 192.0.2.5 }"]);
+        let left = (until as u64 - now()) / 1_000;
+        run("nft", &[&format!("add element inet banish sshd4_32 {{ 192.0.2.9 timeout {left}ms }}")]);
+        let daemon = Daemon::start(world);
+        daemon.says("and a new one begun, with 1 ban of the past");
+        assert_eq!(daemon.subjects(), ["203.0.113.1", "192.0.2.1"]);
+        daemon.is_saved();
+        let after = rows(world);
+        assert_eq!(after.len(), 3, "{after:?}");
+        assert!(after.iter().all(|row| before.contains(row)), "{after:?} of {before:?}");
+        let world = daemon.dies();
+        assert_eq!(Daemon::start(world).subjects(), ["203.0.113.1", "192.0.2.1"]);
+        assert_eq!(world.said().matches("banned 192.0.2.1 in jail").count(), 1, "it is told once: {}", world.said());
+    });
+}
+
+#[test]
 fn a_directory_that_cannot_be_used_is_tried_until_it_can() {
     in_world(|world| {
         std::fs::remove_dir(world.path("state")).unwrap();

@@ -7,7 +7,9 @@ use banish::engine::jail::pause::Pause;
 use banish::engine::subject::Subject;
 use banish::engine::time::Stamp;
 use banish::engine::warden::Counts;
-use banish::ledger::{Attempt, Change, Checkpoint, Key, Moment, Past, Restored, Sessions, Snapshot, Transaction};
+use banish::ledger::{
+    Attempt, Change, Checkpoint, Key, Moment, Past, Restored, Salvaged, Sessions, Snapshot, Transaction,
+};
 
 #[derive(Default)]
 pub struct Model {
@@ -28,6 +30,11 @@ struct Row {
 }
 
 impl Model {
+    /// Every ban there was.
+    pub fn pasts(&self) -> impl Iterator<Item = Past> {
+        self.rows.iter().map(|row| row.past.clone())
+    }
+
     pub fn apply(&mut self, transaction: &Transaction) {
         for checkpoint in &transaction.checkpoints {
             self.checkpoints.insert(checkpoint.source.clone(), checkpoint.clone());
@@ -141,6 +148,7 @@ impl Model {
             attempts: self.attempts.values().cloned().collect(),
             unreadable: 0,
             kept_aside: None,
+            salvaged: Salvaged::default(),
         }
     }
 }

@@ -107,6 +107,27 @@ impl Warden {
         refused
     }
 
+    /// Takes those of `bans`, of a ledger that nobody vouches for, that the kernel was found to hold with the same end:
+    /// they take the place of what was adopted, and are given first. Where it holds any, it has not forgotten the others:
+    /// they were lifted, and the failures that led to them count no more. Those are given second.
+    pub fn recognize(&mut self, bans: Vec<Ban>) -> (Vec<Ban>, Vec<Ban>) {
+        let (held, lifted): (Vec<Ban>, Vec<Ban>) = bans.into_iter().partition(|ban| {
+            self.roster
+                .at(&ban.place)
+                .is_some_and(|held| held.state == State::Provisional && apart(held.ban.until, ban.until) <= SAME_END)
+        });
+        if held.is_empty() {
+            return Default::default();
+        }
+        for ban in held.iter().chain(&lifted) {
+            self.counted_from.insert(ban.place.clone(), ban.since);
+        }
+        for ban in &held {
+            self.roster.put(ban.clone(), State::Banned);
+        }
+        (held, lifted)
+    }
+
     /// The journal has been read to its end: what is still provisional is a ban like any other.
     pub fn confirm(&mut self) -> Vec<Decision> {
         let adopted: Vec<Ban> =

@@ -130,6 +130,36 @@ fn an_adopted_ban_gives_way_to_its_own_deciding_entry() {
 }
 
 #[test]
+fn a_ban_that_nobody_vouches_for_is_one_that_the_kernel_holds_to_the_end() {
+    let place = |subject: &str| Place { jail: name("sshd"), subject: subject.parse().unwrap() };
+    let salvaged = |subject: &str| Ban {
+        place: place(subject),
+        since: at(12),
+        until: at(612),
+        failures: 3,
+        cause: Cause::Configuration { evidence: vec![] },
+    };
+    let bans = vec![salvaged("192.0.2.1"), salvaged("192.0.2.2"), salvaged("192.0.2.3")];
+    let adopting = |found: &[(&str, u64)]| {
+        let mut warden = warden();
+        let found = found.iter().map(|(subject, until)| (place(subject), at(*until)));
+        warden.adopt(found, &[], &BTreeSet::new(), at(20));
+        warden
+    };
+    let mut knows = adopting(&[("192.0.2.1", 611), ("192.0.2.3", 900)]);
+    // The second was lifted; that the third has another end says that it is another ban.
+    let lifted = bans[1..].to_vec();
+    assert_eq!(knows.recognize(bans.clone()), (vec![bans[0].clone()], lifted));
+    assert_eq!(knows.roster().at(&place("192.0.2.1")).map(|held| &held.ban), Some(&bans[0]));
+    assert_eq!(knows.see(&three("192.0.2.2", 10), at(20)), [], "what led to it is over");
+    assert!(matches!(&knows.confirm()[..], [Decision::Ban(ban)] if ban.place == place("192.0.2.3")));
+    // A kernel that holds none of them was begun anew.
+    let mut forgot = adopting(&[("192.0.2.4", 612)]);
+    assert_eq!(forgot.recognize(bans), (vec![], vec![]));
+    assert_eq!(forgot.see(&three("192.0.2.2", 10), at(20)).len(), 1);
+}
+
+#[test]
 fn a_ban_whose_lifting_did_not_reach_the_kernel_is_not_adopted() {
     let mut warden = warden();
     let place = Place { jail: name("sshd"), subject: "192.0.2.1".parse().unwrap() };
