@@ -131,6 +131,30 @@ fn what_a_damaged_file_still_says_is_what_was_so() {
     assert!(damaged > 40 && past > 250 * damaged && in_force > 70 * damaged);
 }
 
+/// A disk that lost a write: the page of the bans is that of before one was lifted, its indices know better.
+#[test]
+fn a_page_of_earlier_revives_nobody() {
+    let dir = with_bans(2);
+    let earlier = fs::read(file(&dir)).unwrap();
+    let (mut store, _) = Store::open(dir.path(), at(0)).unwrap();
+    store.commit(&nth(3), Durability::Entries).unwrap();
+    store.close().unwrap();
+    let page_of = |table: &str| {
+        let ledger = Connection::open(file(&dir)).unwrap();
+        let root = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+        let root: i64 = ledger.query_row(root, [table], |row| row.get(0)).unwrap();
+        let start = usize::try_from(root - 1).unwrap() * 4_096;
+        start..start + 4_096
+    };
+    let mut bytes = fs::read(file(&dir)).unwrap();
+    bytes[page_of("bans")].copy_from_slice(&earlier[page_of("bans")]);
+    bytes[page_of("totals")].fill(0);
+    fs::write(file(&dir), &bytes).unwrap();
+    let (_, restored) = Store::open(dir.path(), at(0)).unwrap();
+    assert!(restored.kept_aside.is_some());
+    assert_eq!(restored.salvaged.bans, [nth_ban(1)], "the second was lifted when the third came");
+}
+
 #[test]
 fn a_log_without_its_file_is_kept_aside_and_not_taken_for_a_new_one_s() {
     let made = tempdir().unwrap();
