@@ -59,6 +59,29 @@ check "beside a running daemon it succeeds" restarted
 equal "and does nothing" "$table" "$(m nft -a list table inet banish | head -n 1)"
 m systemctl disable --quiet --now systemd-networkd.service; m rm /etc/systemd/system/witness.service /etc/systemd/system/multi-user.target.wants/witness.service
 
+# On a disk that is read-only by now, what a daemon left that died with the machine: the index of its log is not there.
+m sh -c 'mkdir /run/left && cp -a /var/lib/banish/ledger.db /var/lib/banish/ledger.db-wal /run/left'
+check "(its log is not empty)" m test -s /run/left/ledger.db-wal
+m systemctl stop banishd.service; m banishctl disarm >/dev/null
+m sh -c 'mount -t tmpfs none /var/lib/banish && cp -a /run/left/. /var/lib/banish &&
+  chown --reference=/run/left/ledger.db /var/lib/banish && chmod 700 /var/lib/banish && mount -o remount,ro /var/lib/banish'
+check "with a read-only ledger it succeeds" restarted
+check "and whoever was banned is cut off" cut_off 192.0.2.37
+m systemctl start banishd.service
+check "so the daemon does" within 30 caught_up
+check "it knows who is banned" banned 2001:db8:ff::/64 manual
+absent "in full" 'adopted' "$(m journalctl -q --no-pager -b -o cat -u banishd)"
+found "a ban is in force but not saved" 'could not be saved' "$(m banishctl ban 192.0.2.34)"
+found "a failure is counted but not saved" 'counted.* could not be saved' "$(m banishctl attempt sshd 192.0.2.33)"
+m mount -o remount,rw /var/lib/banish
+# systemd gave the unit a view of its own of that disk, which stays as it was at the start.
+m sh -c 'nsenter -t "$(systemctl show -P MainPID banishd)" -m mount -o remount,bind,rw /var/lib/banish'
+written() { m journalctl -q --no-pager -b -o cat -u banishd | grep -q 'written again'; }
+check "once the disk can be written it gets all that it is owed" within 30 written
+m systemctl stop banishd.service
+check "so the next start knows it" m sh -c 'systemctl start banishd && banishctl --no-pager list | grep -q 192.0.2.34'
+m systemctl stop banishd.service; m umount /var/lib/banish; m rm -r /run/left
+
 # In its way: no ledger, a damaged one, a broken configuration.
 m systemctl stop banishd.service; m banishctl disarm >/dev/null
 m sh -c 'cp -a /var/lib/banish /var/lib/banish.kept; rm -rf /var/lib/banish; mkdir -p /etc/banish/jail.d; echo "[jail.sshd" >/etc/banish/jail.d/broken.toml'
