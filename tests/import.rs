@@ -130,6 +130,21 @@ fn nothing_that_is_there_is_replaced_unasked() {
 }
 
 #[test]
+fn what_a_filter_of_ours_watches_stays_watched_beside_the_jails_own() {
+    let jail = "[sshd]\nenabled = true\nfilter = sshd\naction = iptables-allports\n\
+                journalmatch = _SYSTEMD_UNIT=ssh.service + _SYSTEMD_UNIT=my-ssh.service\n";
+    let from =
+        tree(&[("jail.conf", jail.as_bytes()), ("filter.d/sshd.conf", b"[Definition]\nfailregex = ^no <HOST>$\n")]);
+    let to = scratch();
+    let output = import_beside_ours(from.path(), to.path(), &["--shipped"]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    let jails = files(to.path())[Path::new("jail.d/fail2ban.toml")].clone();
+    for line in ["\"_SYSTEMD_UNIT=my-ssh.service\"", "_SYSTEMD_UNIT=ssh.service\"", "_SYSTEMD_UNIT=sshd@*.service"] {
+        assert!(jails.contains(line), "{line}: {jails}");
+    }
+}
+
+#[test]
 fn programs_get_an_object_for_each_jail_remark_and_file() {
     let to = scratch();
     let output = import_beside_ours(Path::new("tests/import/01-whole/from"), to.path(), &["--check", "--json"]);

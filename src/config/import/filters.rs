@@ -118,11 +118,13 @@ impl Filters {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let covered =
             |line: &Line| ours.iter().any(|known| words(&line.text).iter().all(|word| words(known).contains(word)));
-        let mut lines: Vec<String> = good.into_iter().filter(|line| !covered(line)).map(|line| line.text).collect();
+        let (known, more): (Vec<Line>, Vec<Line>) = good.into_iter().partition(covered);
+        let mut lines: Vec<String> = more.into_iter().map(|line| line.text).collect();
         if lines.is_empty() {
             return None;
         }
-        if !bad.is_empty() {
+        // The jail's list stands in the place of the filter's.
+        if !bad.is_empty() || !known.is_empty() {
             lines.extend(ours.iter().cloned());
         }
         Some(lines)
