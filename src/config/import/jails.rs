@@ -190,7 +190,8 @@ impl Jails<'_> {
         let mut own = Overrides::new();
         for option in OF_FILTERS {
             // usedns stands in what fail2ban ships, for all jails.
-            let stands = raw(option).filter(|raw| !super::settings::is_shipped(&raw.place, "jail.conf"));
+            let stands =
+                raw(option).filter(|raw| option != "usedns" || !super::settings::is_shipped(&raw.place, "jail.conf"));
             if stands.is_some()
                 && let Some(value) = self.sections.get(name, option, &known)?
             {

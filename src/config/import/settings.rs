@@ -113,7 +113,11 @@ pub(super) fn write(tree: &mut Tree, jails: &Sections, remarks: &mut Remarks<'_>
     if let Some(own) = tree.sections("fail2ban")? {
         let value = option(&own, "Definition", "dbpurgeage", remarks);
         // What fail2ban ships says a day; to forget later is no harm.
-        if let Some(value) = value.filter(|value| !is_shipped(&value.place, "fail2ban.conf"))
+        let shipped = |value: &Value| {
+            is_shipped(&value.place, "fail2ban.conf")
+                && span::parse(&value.text) == Ok(Span::For(std::time::Duration::from_secs(86_400)))
+        };
+        if let Some(value) = value.filter(|value| !shipped(value))
             && let Some(length) = length("dbpurgeage", &value, remarks)
         {
             top.put("history", length, Some(&value.place));
