@@ -80,8 +80,6 @@ impl Filters {
         let more = named.parameters.iter().any(|(key, _)| !matches!(key.as_str(), "mode" | "logtype"));
         let patterns = ["failregex", "ignoreregex", "prefregex"].iter().any(|option| own.contains_key(*option));
         let (file, lines) = match self.preference {
-            // Its name was needed for a copy already.
-            _ if self.written.contains_key(&named.name) => return None,
             Preference::Translated => return None,
             Preference::Unchanged if more || patterns || !stock::is_stock(tree, &named.name) => return None,
             Preference::Unchanged | Preference::Shipped => self.shipped(&named.name, mode)?,
@@ -139,6 +137,11 @@ impl Filters {
         Some((file?, definition.journalmatch.clone()))
     }
 
+    /// Is there one of ours of this name, right or wrong?
+    fn is_ours(&self, name: &str) -> bool {
+        load_filter(&self.ours, name, NORMAL).file.is_some()
+    }
+
     /// fail2ban's filter, as a file of its own for each way in which it is used.
     fn copy(
         &mut self,
@@ -165,8 +168,8 @@ impl Filters {
             let mut draft = draft.clone();
             let off = guessed.then(|| draft.guess(name));
             let taken = self.written.get(&candidate).is_some_and(|other| !other.says_the_same(&draft));
-            // One of ours that a jail uses must not be replaced.
-            if taken || self.used.contains_key(&candidate) {
+            // One of ours is also that of jails which run by themselves: it is replaced only if that was asked for.
+            if taken || self.preference != Preference::Translated && self.is_ours(&candidate) {
                 continue;
             }
             self.written.insert(candidate.clone(), draft);
