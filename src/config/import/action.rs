@@ -22,7 +22,7 @@ pub(super) struct Doing {
     pub(super) lost: Vec<String>,
 }
 
-/// The beginnings of the names of those that work on a firewall.
+/// Those that work on a firewall; a name may go on behind a hyphen.
 const FIREWALLS: [&str; 19] = [
     "iptables",
     "nftables",
@@ -58,7 +58,7 @@ pub(super) fn read(tree: &mut Tree, text: &str, port: &str, protocol: &str) -> D
                 continue;
             }
         };
-        if !FIREWALLS.iter().any(|firewall| named.name.starts_with(firewall)) {
+        if !is_one_of(&named.name, &FIREWALLS) {
             let name = shown(&named.name);
             doing.lost.push(match named.name.as_str() {
                 "dummy" => "action dummy only reports, as action = \"log\" does".into(),
@@ -71,6 +71,10 @@ pub(super) fn read(tree: &mut Tree, text: &str, port: &str, protocol: &str) -> D
         doing.firewall(tree, &named, port, protocol);
     }
     doing
+}
+
+fn is_one_of(name: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
 
 impl Doing {
@@ -94,7 +98,7 @@ impl Doing {
         }
         let kinds = [kind.as_deref(), given("actiontype")];
         let all = named.name.contains("allports")
-            || PORTLESS.iter().any(|name| named.name.starts_with(name))
+            || is_one_of(&named.name, &PORTLESS)
             || kinds.into_iter().flatten().any(|kind| kind.contains("allports"));
         if all {
             self.all_ports = true;
