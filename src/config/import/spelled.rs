@@ -6,7 +6,7 @@
 mod node;
 mod parse;
 
-use node::{Node, Undecided};
+use node::{Node, Steps, Undecided};
 
 /// No pattern grows by more than that.
 const GROWTH_LIMIT: usize = 2000;
@@ -33,8 +33,9 @@ fn rest(pattern: &str, text: &str) -> Option<String> {
         return None;
     }
     let before = node.names();
+    let mut steps = Steps::new();
     for c in text.chars() {
-        node = node.behind(c).map_err(|Undecided| ()).ok()?;
+        node = node.behind(c, &mut steps).map_err(|Undecided| ()).ok()?;
         if node == Node::Never {
             return None;
         }
@@ -126,6 +127,15 @@ mod tests {
             (r"^failed <HOST>$", None),
         ] {
             assert_eq!(behind_blank(pattern).as_deref(), rest, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_multiplies_itself_is_left() {
+        let wide = r"(?:(?:(?:(?:(?:(?:[^<]*\s*)*[^>]*)*[^<]*)*[^>]*)*[^<]*)*[^>]*)*".to_owned();
+        let deep = "(?!".repeat(45) + "x" + &")y".repeat(45);
+        for pattern in [wide, deep] {
+            assert_eq!(behind(&format!("^{pattern} <HOST>$"), "zn"), None);
         }
     }
 

@@ -45,9 +45,26 @@ pub(super) enum Takes {
     Other(Vec<(char, char)>, String),
 }
 
-/// Whether it matches depends on what comes later.
+/// Whether it matches depends on what comes later, or would take more steps than there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undecided;
+
+/// How many parts may still be looked at and written again, for all characters of a prefix together.
+#[derive(Debug)]
+pub(super) struct Steps(usize);
+
+impl Steps {
+    pub(super) fn new() -> Steps {
+        /// No pattern that anybody wrote needs a tenth of it.
+        const LIMIT: usize = 200_000;
+        Steps(LIMIT)
+    }
+
+    fn take(&mut self, count: usize) -> Result<(), Undecided> {
+        self.0 = self.0.checked_sub(count).ok_or(Undecided)?;
+        Ok(())
+    }
+}
 
 impl Takes {
     fn takes(&self, c: char) -> bool {
@@ -69,7 +86,8 @@ impl Takes {
 
 impl Node {
     /// What is left of it behind `c`.
-    pub(super) fn behind(&self, c: char) -> Result<Node, Undecided> {
+    pub(super) fn behind(&self, c: char, steps: &mut Steps) -> Result<Node, Undecided> {
+        steps.take(1)?;
         Ok(match self {
             Node::Never | Node::Empty | Node::Whole(_) | Node::Ahead { .. } => Node::Never,
             Node::One(_, takes) => {
@@ -79,10 +97,13 @@ impl Node {
                     Node::Never
                 }
             }
-            Node::Chain(nodes) => return chain_behind(nodes, c),
-            Node::Either(nodes) => either(nodes.iter().map(|node| node.behind(c)).collect::<Result<Vec<_>, _>>()?),
+            Node::Chain(nodes) => return chain_behind(nodes, c, steps),
+            Node::Either(nodes) => {
+                either(nodes.iter().map(|node| node.behind(c, steps)).collect::<Result<Vec<_>, _>>()?)
+            }
             Node::Repeat { of, least, most, suffix } => {
-                let once = of.behind(c)?;
+                let once = of.behind(c, steps)?;
+                steps.take(of.size())?;
                 let rest = Node::Repeat {
                     of: of.clone(),
                     least: least.saturating_sub(1),
@@ -91,7 +112,7 @@ impl Node {
                 };
                 if *most == Some(0) { Node::Never } else { chain(vec![once, rest]) }
             }
-            Node::Group { open, of, close } => match of.behind(c)? {
+            Node::Group { open, of, close } => match of.behind(c, steps)? {
                 Node::Never => Node::Never,
                 Node::Empty => Node::Empty,
                 of if open == "(?:" => of,
@@ -101,30 +122,41 @@ impl Node {
     }
 
     /// Does it match the empty text, with `c` behind it?
-    fn is_empty_before(&self, c: char) -> Result<bool, Undecided> {
+    fn is_empty_before(&self, c: char, steps: &mut Steps) -> Result<bool, Undecided> {
+        steps.take(1)?;
         Ok(match self {
             Node::Empty => true,
             Node::Never | Node::One(..) | Node::Whole(_) => false,
-            Node::Chain(nodes) => all(nodes, c)?,
+            Node::Chain(nodes) => all(nodes, c, steps)?,
             Node::Either(nodes) => {
                 let mut any = false;
                 for node in nodes {
-                    any |= node.is_empty_before(c)?;
+                    any |= node.is_empty_before(c, steps)?;
                 }
                 any
             }
-            Node::Repeat { of, least, .. } => *least == 0 || of.is_empty_before(c)?,
-            Node::Group { of, .. } => of.is_empty_before(c)?,
+            Node::Repeat { of, least, .. } => *least == 0 || of.is_empty_before(c, steps)?,
+            Node::Group { of, .. } => of.is_empty_before(c, steps)?,
             Node::Ahead { negative, of } => {
-                if of.is_empty_before(c)? {
+                if of.is_empty_before(c, steps)? {
                     !negative
-                } else if of.behind(c)? == Node::Never {
+                } else if of.behind(c, steps)? == Node::Never {
                     *negative
                 } else {
                     return Err(Undecided);
                 }
             }
         })
+    }
+
+    /// The number of its parts.
+    fn size(&self) -> usize {
+        let all = |nodes: &[Node]| nodes.iter().map(Node::size).sum::<usize>();
+        1 + match self {
+            Node::Never | Node::Empty | Node::One(..) | Node::Whole(_) => 0,
+            Node::Chain(nodes) | Node::Either(nodes) => all(nodes),
+            Node::Repeat { of, .. } | Node::Group { of, .. } | Node::Ahead { of, .. } => of.size(),
+        }
     }
 
     /// The named groups and tags in it, and how often each stands there.
@@ -139,9 +171,9 @@ impl Node {
     }
 }
 
-fn all(nodes: &[Node], c: char) -> Result<bool, Undecided> {
+fn all(nodes: &[Node], c: char, steps: &mut Steps) -> Result<bool, Undecided> {
     for node in nodes {
-        if !node.is_empty_before(c)? {
+        if !node.is_empty_before(c, steps)? {
             return Ok(false);
         }
     }
@@ -149,19 +181,23 @@ fn all(nodes: &[Node], c: char) -> Result<bool, Undecided> {
 }
 
 /// The parts that may take the character, as alternatives, and the parts behind all of them once.
-fn chain_behind(nodes: &[Node], c: char) -> Result<Node, Undecided> {
+fn chain_behind(nodes: &[Node], c: char, steps: &mut Steps) -> Result<Node, Undecided> {
     let mut live: Vec<(usize, Node)> = Vec::new();
     for (at, node) in nodes.iter().enumerate() {
-        let rest = node.behind(c)?;
+        let rest = node.behind(c, steps)?;
         if rest != Node::Never {
             live.push((at, rest));
         }
-        if !node.is_empty_before(c)? {
+        if !node.is_empty_before(c, steps)? {
             break;
         }
     }
     let Some((last, _)) = live.last() else { return Ok(Node::Never) };
     let last = *last;
+    for (at, _) in &live {
+        steps.take(nodes[at + 1..=last].iter().map(Node::size).sum())?;
+    }
+    steps.take(nodes[last + 1..].iter().map(Node::size).sum())?;
     let ways = live
         .into_iter()
         .map(|(at, rest)| chain(std::iter::once(rest).chain(nodes[at + 1..=last].iter().cloned()).collect()));
