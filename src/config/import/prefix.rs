@@ -39,6 +39,12 @@ pub(super) fn bare_prefregex(pattern: &str) -> Bare {
     without(pattern, STAMPS)
 }
 
+/// Does a prefregex that is rid of the prefix leave the whole message to the others?
+pub(super) fn leaves_all(bare: &str) -> bool {
+    let rest = bare.strip_prefix('^').unwrap_or(bare);
+    rest.strip_prefix(STAMPS).or_else(|| rest.strip_prefix(r"\s*")).unwrap_or(rest).starts_with("<F-CONTENT>")
+}
+
 /// Takes the prefix out of an expanded pattern.
 pub(super) fn bare(pattern: &str) -> Bare {
     without(pattern, r"\s*")

@@ -13,7 +13,26 @@ const GROWTH_LIMIT: usize = 2000;
 
 /// The rest of `pattern` behind the prefix of a process called `name`; `None` where it spells no such prefix.
 pub(super) fn behind(pattern: &str, name: &str) -> Option<String> {
-    let mut rest = format!("^{}", rest(pattern, &format!("host {name}[123]: "))?);
+    let mut rest = match pattern.starts_with('^') {
+        true => rest(pattern, &format!("host {name}[123]: "))?,
+        false => {
+            // It may begin anywhere in a prefix, and what is behind that begins the message, if it needs the prefix.
+            let free = parse::parse(pattern)?.may_lack_its_first_group();
+            let pattern = format!("^{pattern}");
+            let texts = [
+                format!("host {name}[123]: "),
+                format!(" {name}[123]: "),
+                format!("{name}[123]: "),
+                "[123]: ".to_owned(),
+            ];
+            let rest = texts.iter().find_map(|text| rest(&pattern, text))?;
+            if free {
+                return Some(rest);
+            }
+            rest
+        }
+    };
+    rest.insert(0, '^');
     if rest.starts_with(r"^\s*\s*") {
         rest.replace_range(1..4, "");
     }
@@ -23,6 +42,73 @@ pub(super) fn behind(pattern: &str, name: &str) -> Option<String> {
 /// The pattern of what such a prefix leaves to it without the blank before the message; `None` where it needs no blank.
 pub(super) fn behind_blank(pattern: &str) -> Option<String> {
     Some(format!("^ ?{}", rest(pattern, " ")?))
+}
+
+/// Does the pattern need the prefix of a process, whether its rest is understood or not: `name[123]:`, where the name is
+/// one of these or one of no log level?
+pub(super) fn needs(pattern: &str, names: &[String]) -> bool {
+    const NUMBERS: [&str; 6] = [r"\d+", r"\d*", r"\d+?", "[0-9]+", "[0-9]*", r"\d{1,}"];
+    const ANY: [&str; 8] = [r"\S+", r"\S*", r"\w+", r"\w*", ".*", ".+", "]+", "]*"];
+    let flat = flat(&without_what_may_lack(pattern));
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let mut open = None;
+    for (at, sign) in flat.match_indices(['[', ']']).filter(|(at, _)| flat[..*at].ends_with('\\')) {
+        if sign == "[" {
+            open = Some(at);
+            continue;
+        }
+        let Some(start) = open else { continue };
+        if !flat[at + 1..].trim_start_matches(['?', '\\']).starts_with(':') {
+            continue;
+        }
+        let (before, inside) = (&flat[..start - 1], &flat[start + 1..at - 1]);
+        let head = before.trim_end_matches(word);
+        let name = &before[head.len()..];
+        // What an escape ends with is no part of a name.
+        let name = if head.ends_with('\\') { name.get(1..).unwrap_or_default() } else { name };
+        let is_level = !name.bytes().any(|byte| byte.is_ascii_lowercase());
+        let any = before.is_empty() || ANY.iter().any(|any| before.ends_with(any));
+        if names.iter().any(|known| known == name) || NUMBERS.contains(&inside) && (any || !is_level) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The pattern without the signs of its groups.
+fn flat(pattern: &str) -> String {
+    ["(?:", ")?", "(", ")"].iter().fold(pattern.to_owned(), |flat, sign| flat.replace(sign, ""))
+}
+
+/// The pattern without the groups that have a whole prefix in them and may be missing.
+fn without_what_may_lack(pattern: &str) -> String {
+    let mut kept = String::with_capacity(pattern.len());
+    let mut open = Vec::new();
+    let (mut escaped, mut class) = (false, false);
+    // Where the latest prefix ended.
+    let mut colon = 0;
+    for (at, c) in pattern.char_indices() {
+        kept.push(c);
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => class = true,
+            ']' => class = false,
+            ':' if kept[..kept.len() - 1].trim_end_matches([')', '?']).ends_with(r"\]") => colon = kept.len(),
+            '(' if !class => open.push(kept.len() - 1),
+            ')' if !class => {
+                let start = open.pop().unwrap_or(kept.len());
+                if colon > start && pattern[at + 1..].starts_with(['?', '*']) {
+                    kept.truncate(start);
+                    // What says how often an empty group stands there says nothing.
+                    kept.push_str("()");
+                    colon = 0;
+                }
+            }
+            _ => {}
+        }
+    }
+    kept
 }
 
 /// What is left of an anchored pattern behind this text.
@@ -114,8 +200,40 @@ mod tests {
             (r"^\[\d+\]: <HOST>$", "x", None),
             ("^(", "x", None),
             (r"^a <HOST>|x\[\d+\]: b$", "x", None),
+            // One that is not anchored may begin anywhere in it.
+            (r"zn\[\d+\]: failed <HOST>$", "zn", Some("^failed <HOST>$")),
+            (r"\S+ zn(?:\[\d+\])?: failed <HOST>$", "zn", Some("^failed <HOST>$")),
+            (r".*zn\[\d+\]:\s+failed <HOST>$", "zn", Some(r"^\s*failed <HOST>$")),
+            (r"\[\d+\]: failed <HOST>$", "zn", Some("^failed <HOST>$")),
+            (r"(?:zn\[\d+\]: )?failed <HOST>$", "zn", Some("failed <HOST>$")),
+            (r"other\[\d+\]: failed <HOST>$", "zn", None),
+            (r"\S+ failed <HOST>$", "zn", None),
         ] {
             assert_eq!(behind(pattern, name).as_deref(), rest, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_is_needed_is_known_whatever_is_behind_it() {
+        let names = ["zn".to_owned(), "NET".to_owned()];
+        for (pattern, needed) in [
+            (r"(?i)zn\[\d+\]: failed <HOST>$", true),
+            (r"^\S+ other(?:\[\d+\])?: (?#x)failed <HOST>$", true),
+            (r"\bzn\[[^]]+\]: failed <HOST>$", true),
+            (r"NET\[\d+\]: failed <HOST>$", true),
+            (r"^\S+ \S+\[[0-9]+\]: \Qfailed <HOST>$", true),
+            // It may be missing, or these are a daemon's own words.
+            (r"^(?: \[\d+\]| \w+ zn\[\d+\]:)? \Qfailed <HOST>$", false),
+            (r"^((?:\S+ )?zn(?:\[\d+\])?: )*\Qfailed <HOST>$", false),
+            (r"^WARNING\[\d+\]: failed <HOST>$", false),
+            (r"^(?:NOTICE|WARNING)(?:\s*\[\d+\]):? failed <HOST>$", false),
+            (r"^\[\d+\]: failed <HOST>$", false),
+            (r"^ app \[\d+\]: failed <HOST>$", false),
+            (r"^(?:\S+ )?\[<HOST>\]: failed$", false),
+            (r"^failed \[\d+\] <HOST>$", false),
+            ("^failed <HOST>$", false),
+        ] {
+            assert_eq!(needs(pattern, &names), needed, "{pattern}");
         }
     }
 
@@ -136,6 +254,7 @@ mod tests {
         let deep = "(?!".repeat(45) + "x" + &")y".repeat(45);
         for pattern in [wide, deep] {
             assert_eq!(behind(&format!("^{pattern} <HOST>$"), "zn"), None);
+            assert_eq!(behind(&format!("{pattern} <HOST>$"), "zn"), None);
         }
     }
 
@@ -143,6 +262,7 @@ mod tests {
         #[test]
         fn no_pattern_is_too_much(pattern in "\\^(\\(|\\)|\\(\\?:|\\(\\?!|\\||\\*|\\+|\\?|\\[|\\]|\\\\S|\\\\d|\\\\|\\{|\\}|1|,|<F-A>|</F-A>|<|>|a|:| |é){0,40}") {
             let _ = behind(&pattern, "a");
+            let _ = needs(&pattern, &["a".to_owned()]);
             let _ = behind_blank(&pattern);
         }
     }

@@ -54,32 +54,56 @@ impl Translator<'_> {
         };
         let daemons = daemons(&definition, name);
         let chosen = given("prefregex")?.is_some_and(|value| !value.text.trim().is_empty());
-        let (mut session, mut by_hand) = (false, false);
-        let mut patterns = |option: &str| -> Result<Vec<Line>, ImportError> {
+        let (mut session, mut by_hand, mut never) = (false, false, Vec::new());
+        // What a prefregex leaves to the others has no prefix.
+        let mut patterns = |option: &'static str, whole: bool| -> Result<Vec<Line>, ImportError> {
             let Some(value) = given(option)? else { return Ok(Vec::new()) };
-            let lines = value.text.lines().map(str::trim).filter(|line| !line.is_empty());
-            // What a prefregex leaves to the others has no prefix.
-            let whole = option == "prefregex" || !chosen;
-            let bare = lines.map(|line| {
-                let spelled = || daemons.iter().find_map(|daemon| spelled::behind(line, daemon));
-                let rest = if whole && !line.contains(prefix::MARK) { spelled() } else { None };
+            let mut kept = Vec::new();
+            for line in value.text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                let marked = line.contains(prefix::MARK);
+                let rest = if marked { None } else { daemons.iter().find_map(|name| spelled::behind(line, name)) };
+                let spells = marked || rest.is_some() || spelled::needs(line, &daemons);
+                let taken = marked || rest.is_some();
+                // fail2ban tries an ignoreregex on the whole line, too.
+                let asked = whole || option == "ignoreregex";
+                if asked && spells && !(whole && taken) {
+                    never.push((option, value.place.clone(), line.to_owned()));
+                    continue;
+                }
+                let rest = rest.filter(|_| whole);
                 by_hand |= option == "prefregex" && rest.is_some();
                 let line = rest.as_deref().unwrap_or(line);
                 let bare = if option == "prefregex" { prefix::bare_prefregex(line) } else { prefix::bare(line) };
                 session |= bare.session;
-                Line { text: bare.text, origin: Origin::At(value.place.clone()) }
-            });
-            Ok(bare.collect())
+                kept.push(Line { text: bare.text, origin: Origin::At(value.place.clone()) });
+            }
+            Ok(kept)
         };
-        let (prefregex, mut failregex, ignoreregex) =
-            (patterns("prefregex")?, patterns("failregex")?, patterns("ignoreregex")?);
+        let prefregex = patterns("prefregex", true)?;
+        let mut failregex = patterns("failregex", !chosen)?;
+        let begins = prefregex.first().is_some_and(|line| prefix::leaves_all(&line.text));
+        let ignoreregex = patterns("ignoreregex", !chosen || begins)?;
+        for (option, place, line) in never {
+            const WHY: &str = "it spells what a file has before the message, and an entry has not";
+            match option {
+                "failregex" => {
+                    notes.push(Note::at(&place, format!("failregex {} is left out: {WHY}", toml::excerpt(&line))));
+                }
+                "ignoreregex" => {
+                    let text = format!("an ignoreregex cannot be used, and without it too much would count: {WHY}");
+                    return Err(ImportError::at(&place, text));
+                }
+                _ => return Err(ImportError::at(&place, format!("{option}: {WHY}"))),
+            }
+        }
         if by_hand {
             for line in &mut failregex {
                 line.text = spelled::behind_blank(&line.text).unwrap_or_else(|| std::mem::take(&mut line.text));
             }
         }
         if failregex.is_empty() {
-            return Err(ImportError::Nothing { place: definition.place, reason: "it has no failregex".into() });
+            let reason = notes.first().map_or_else(|| "it has no failregex".into(), |note| note.text.clone());
+            return Err(ImportError::Nothing { place: definition.place, reason });
         }
         let said: Vec<String> = parameters
             .iter()

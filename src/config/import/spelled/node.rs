@@ -149,6 +149,15 @@ impl Node {
         })
     }
 
+    /// Is what it begins with a group that may be missing?
+    pub(super) fn may_lack_its_first_group(&self) -> bool {
+        match self {
+            Node::Chain(nodes) => nodes.first().is_some_and(Node::may_lack_its_first_group),
+            Node::Repeat { of, least: 0, .. } => matches!(**of, Node::Group { .. }),
+            _ => false,
+        }
+    }
+
     /// The number of its parts.
     fn size(&self) -> usize {
         let all = |nodes: &[Node]| nodes.iter().map(Node::size).sum::<usize>();
