@@ -151,7 +151,7 @@ pub(super) fn text(path: &Path) -> Result<String, Unread> {
 }
 
 /// Is nothing there?
-fn is_absence(error: &io::Error) -> bool {
+pub(super) fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 

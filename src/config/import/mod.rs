@@ -1,7 +1,7 @@
 //! fail2ban's configuration in our words: read in its whole language, written as our files, and what is lost told.
 //!
-//! Nothing outside of fail2ban's directory is read, nothing in it is executed or evaluated, and every expansion is
-//! bounded. What a stranger could forge is never made to count: a `journalmatch` that pins nothing attested is left out.
+//! Nothing outside of fail2ban's directory is read but the names of services and our own filters, nothing in it is
+//! executed or evaluated, and every expansion is bounded. What a stranger could forge is never made to count: a `journalmatch` that pins nothing attested is left out.
 
 mod action;
 mod definition;
@@ -93,7 +93,7 @@ pub fn import(from: &Path, ours: &Layout, preference: Preference) -> Result<Impo
     let mut sections = tree
         .sections("jail")?
         .ok_or_else(|| ImportError::Missing(format!("{} has neither jail.conf nor jail.local", from.display())))?;
-    for (name, text) in [("fail2ban_version", "1.1.0".to_owned()), ("fail2ban_confpath", from.display().to_string())] {
+    for (name, text) in [("fail2ban_version", "1.1.0".to_owned()), ("fail2ban_confpath", tree.root().display().to_string())] {
         let raw = ini::Raw { value: text.replace('%', "%%"), place: Place::whole(from) };
         sections.defaults.entry(name.into()).or_insert(raw);
     }

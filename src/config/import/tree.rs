@@ -1,6 +1,8 @@
-//! fail2ban's configuration directory: its files, read once each, and what they include; nothing outside of it is read.
+//! fail2ban's configuration directory: its files, read once each, and what they include; nothing outside of it is included.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -28,10 +30,13 @@ impl Tree {
     /// # Errors
     /// No such directory.
     pub(super) fn open(root: &Path) -> Result<Tree, ImportError> {
-        if !root.is_dir() {
+        // Whatever `.`, `..` and links it has: what it includes is compared with it.
+        let plain = std::fs::canonicalize(root)
+            .map_err(|error| ImportError::Missing(format!("{} cannot be read: {error}", root.display())))?;
+        if !plain.is_dir() {
             return Err(ImportError::Missing(format!("{} is no directory", root.display())));
         }
-        Ok(Tree { root: root.components().collect(), files: BTreeMap::new() })
+        Ok(Tree { root: plain, files: BTreeMap::new() })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -75,10 +80,13 @@ impl Tree {
         for ending in ["conf", "local"] {
             let mut main = base.clone().into_os_string();
             main.push(format!(".{ending}"));
-            files.extend(Some(PathBuf::from(main)).filter(|path| path.exists()));
+            let main = PathBuf::from(main);
+            if found(&main)?.is_some() {
+                files.push(main);
+            }
             let mut folder = base.clone().into_os_string();
             folder.push(".d");
-            files.extend(listed(Path::new(&folder), ending));
+            files.extend(listed(Path::new(&folder), ending)?);
         }
         Ok(files)
     }
@@ -94,7 +102,7 @@ impl Tree {
         for file in &files {
             let local = file.with_extension("local");
             expanded.push(file.clone());
-            if !files.contains(&local) && local.is_file() {
+            if !files.contains(&local) && found(&local)?.is_some_and(|found| found.is_file()) {
                 expanded.push(local);
             }
         }
@@ -171,15 +179,64 @@ impl Tree {
     }
 }
 
+/// What is there; what cannot be looked at is not taken for missing.
+fn found(path: &Path) -> Result<Option<Metadata>, ImportError> {
+    match path.metadata() {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if layers::is_absence(&error) => Ok(None),
+        Err(error) => Err(unread(path, &error)),
+    }
+}
+
 /// The files of `folder` that end so, by name.
-fn listed(folder: &Path, ending: &str) -> Vec<PathBuf> {
+fn listed(folder: &Path, ending: &str) -> Result<Vec<PathBuf>, ImportError> {
     #[expect(clippy::disallowed_methods, reason = "the configuration is files")]
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|found| found == ending))
-        .filter(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')))
-        .collect();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if layers::is_absence(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(unread(folder, &error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unread(folder, &error))?.path();
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|found| found == ending) {
+            files.push(path);
+        }
+    }
     files.sort();
-    files
+    Ok(files)
+}
+
+fn unread(path: &Path, error: &io::Error) -> ImportError {
+    ImportError::at(&Place::whole(path), format!("cannot be read: {error}"))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let files = || Tree::open(root.path()).unwrap().files_of("jail");
+        assert_eq!(files(), Ok(Vec::new()));
+        for name in ["jail.d", "jail.local"] {
+            let path = root.path().join(name);
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+            let error = files().unwrap_err().to_string();
+            assert!(error.contains(&format!("{name}: cannot be read")), "{error}");
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_directory_is_named_in_any_way() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("filter.d")).unwrap();
+        std::fs::write(root.path().join("jail.conf"), "[INCLUDES]\nbefore = paths.conf\n[a]\nb = 1\n").unwrap();
+        let mut tree = Tree::open(&root.path().join("filter.d/../.")).unwrap();
+        assert!(tree.sections("jail").unwrap().is_some());
+    }
 }
