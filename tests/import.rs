@@ -126,6 +126,10 @@ fn nothing_that_is_there_is_replaced_unasked() {
     std::os::unix::fs::symlink("/dev/null", &jails).unwrap();
     assert_eq!(import_beside_ours(from, to.path(), &[]).status.code(), Some(1));
 
+    for (more, state) in [(&["--check"][..], "would not replace: "), (&["--check", "--force"], "would replace: ")] {
+        let checked = import_beside_ours(from, to.path(), more);
+        assert!(text(&checked.stdout).contains(&format!("\n{state}")), "{}", text(&checked.stdout));
+    }
     import_beside_ours(from, to.path(), &["--force"]);
     assert_eq!(files(to.path()), first);
 }
@@ -157,6 +161,26 @@ fn programs_get_an_object_for_each_jail_remark_and_file() {
         objects.iter().find(|object| object["text"].as_str().is_some_and(|text| text.starts_with("bantime.increment")));
     assert_eq!(remark.unwrap()["place"]["line"], serde_json::json!(13));
     assert_eq!(objects.last().unwrap()["state"], serde_json::json!("would write"));
+}
+
+#[test]
+fn programs_are_told_what_is_wrong_with_what_is_there_now() {
+    let to = tree(&[("jail.d/zz.toml", b"[jail.zz]\nnosuch = 1\n")]);
+    let output = import_beside_ours(Path::new("tests/import/01-whole/from"), to.path(), &["--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let wrong = text(&output.stdout).lines().any(|line| {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        object["severity"] == "error" && object["place"]["line"] == 2
+    });
+    assert!(wrong, "{}", text(&output.stdout));
+}
+
+#[test]
+fn the_directory_may_be_named_from_where_one_is() {
+    let to = scratch();
+    let from = Path::new("tests/../tests/import/./01-whole/from");
+    let output = import_beside_ours(from, to.path(), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 /// Hostile or broken trees: what is told has a place, quotes nothing that is no configuration, and comes soon.

@@ -13,7 +13,7 @@ use super::args::{Global, ImportArgs};
 use super::ending::Status;
 use super::escape::shown;
 use super::screen::{Colour, Screen};
-use super::settings::{layout, place_json, problem_line};
+use super::settings::{layout, place_json, problem_json, problem_line};
 use super::table::{Column, Table, counted};
 use crate::config::import::{Brought, Fate, Imported, Preference, Remark, import};
 use crate::config::{Layout, Problem, Severity, load};
@@ -38,6 +38,7 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<Status> {
         copy_ours(&mut imported)?;
     } else {
         tell_of_ours(&mut imported, &ours);
+        tell_of_others(&mut imported, &args.to);
     }
     let files: Vec<Found> = imported.files.iter().map(|(path, text)| Found::at(args.to.join(path), text)).collect();
 
@@ -55,7 +56,8 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<Status> {
     }
     for file in files {
         let path = file.path.clone();
-        let placed = if args.check { file.unwritten() } else { file.write().with_context(|| cannot(&path))? };
+        let placed =
+            if args.check { file.unwritten(args.force) } else { file.write().with_context(|| cannot(&path))? };
         tell(&mut screen, global, &path, placed)?;
     }
     let status = if args.check { Status::Done } else { verify(&mut screen, global, &args.to, &ours, alone)? };
@@ -90,6 +92,17 @@ fn tell_of_ours(imported: &mut Imported, ours: &Layout) {
         if !runs(imported, name) {
             let text = format!("banish runs it by itself, fail2ban did not; jail.{name}.enabled = false stops it");
             imported.remarks.push(Remark { fate: Fate::Changed, about: format!("jail {name}"), place: None, text });
+        }
+    }
+}
+
+/// A filter that is in the directory already goes before ours of the same name: that is told, too.
+fn tell_of_others(imported: &mut Imported, to: &Path) {
+    for name in imported.used.keys() {
+        let path = to.join(format!("filter.d/{name}.toml"));
+        if path.symlink_metadata().is_ok() {
+            let text = format!("{} is there and goes before banish's own", path.display());
+            imported.remarks.push(Remark { fate: Fate::Changed, about: format!("filter {name}"), place: None, text });
         }
     }
 }
@@ -170,7 +183,11 @@ fn verify(screen: &mut Screen, global: &Global, to: &Path, ours: &Layout, alone:
     let look = screen.look();
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
         loaded.problems.iter().partition(|problem| problem.severity == Severity::Error);
-    if !global.json {
+    if global.json {
+        for problem in &loaded.problems {
+            screen.json(&problem_json(problem))?;
+        }
+    } else {
         for problem in &errors {
             writeln!(screen, "{}", problem_line(problem, look))?;
         }
@@ -184,6 +201,8 @@ fn verify(screen: &mut Screen, global: &Global, to: &Path, ours: &Layout, alone:
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests are an edge")]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -208,5 +227,17 @@ mod tests {
         tell_of_ours(&mut imported, &ours);
         let told: Vec<&str> = imported.remarks[before..].iter().map(|remark| remark.about.as_str()).collect();
         assert_eq!(told, ["jail own"]);
+    }
+
+    #[test]
+    fn a_filter_that_goes_before_ours_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let used = BTreeMap::from([("a".to_owned(), PathBuf::from("/a")), ("b".to_owned(), PathBuf::from("/b"))]);
+        let mut imported = Imported { files: BTreeMap::new(), jails: Vec::new(), remarks: Vec::new(), used };
+        std::fs::create_dir(root.path().join("filter.d")).unwrap();
+        std::fs::write(root.path().join("filter.d/b.toml"), "").unwrap();
+        tell_of_others(&mut imported, root.path());
+        let told: Vec<&str> = imported.remarks.iter().map(|remark| remark.about.as_str()).collect();
+        assert_eq!(told, ["filter b"]);
     }
 }

@@ -100,7 +100,8 @@ pub fn problem_line(problem: &Problem, look: Look) -> String {
     format!("{}{}", shown(&problem.to_string()), look.paint(colour, mark))
 }
 
-fn problem_json(problem: &Problem) -> Value {
+/// A problem as an object for programs.
+pub(super) fn problem_json(problem: &Problem) -> Value {
     json!({
         "severity": problem.severity.to_string(),
         "place": problem.place.as_ref().map(place_json),

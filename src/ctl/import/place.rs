@@ -32,8 +32,10 @@ pub enum Placed {
     Written,
     /// It would be written where nothing is.
     New,
-    /// Something else is there.
+    /// Something else is there and stays.
     Differs,
+    /// Something else is there and would go.
+    Replaces,
 }
 
 impl Placed {
@@ -44,6 +46,7 @@ impl Placed {
             Placed::Written => "written",
             Placed::New => "would write",
             Placed::Differs => "would not replace",
+            Placed::Replaces => "would replace",
         }
     }
 }
@@ -68,11 +71,12 @@ impl Found {
         self.there == There::Other
     }
 
-    /// What would become of it.
-    pub fn unwritten(self) -> Placed {
+    /// What would become of it, with or without `--force`.
+    pub fn unwritten(self, force: bool) -> Placed {
         match self.there {
             There::Nothing => Placed::New,
             There::Same => Placed::Unchanged,
+            There::Other if force => Placed::Replaces,
             There::Other => Placed::Differs,
         }
     }
