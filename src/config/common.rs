@@ -15,7 +15,7 @@ use crate::engine::subject::{Subject, SubjectError};
 use crate::engine::time::Length;
 
 /// The longest time that a key takes, where its reader sets no other bound.
-const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
+pub(super) const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
 const SECOND: Duration = Duration::from_secs(1);
 
 const ACTIONS: [(&str, Action); 3] = [("drop", Action::Drop), ("reject", Action::Reject), ("log", Action::Log)];

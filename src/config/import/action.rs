@@ -1,6 +1,6 @@
 //! What a jail does about a host in fail2ban, and which of it is ours: packets dropped or rejected, on ports or on all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::definition::{Definition, shown};
 use super::error::ImportError;
@@ -20,6 +20,8 @@ pub(super) struct Doing {
     pub(super) protocols: Vec<String>,
     /// What is not carried over, or not as it was.
     pub(super) lost: Vec<String>,
+    /// The ports and protocols of each action that has ports.
+    pairs: BTreeSet<(BTreeSet<String>, BTreeSet<String>)>,
 }
 
 /// Those that work on a firewall; a name may go on behind a hyphen.
@@ -73,6 +75,15 @@ pub(super) fn read(tree: &mut Tree, text: &str, port: &str, protocol: &str) -> D
     doing
 }
 
+impl Doing {
+    /// Do some ports get protocols here that no action gives them? All ports have all protocols.
+    pub(super) fn is_wider(&self) -> bool {
+        let ports: BTreeSet<&BTreeSet<String>> = self.pairs.iter().map(|(ports, _)| ports).collect();
+        let protocols: BTreeSet<&BTreeSet<String>> = self.pairs.iter().map(|(_, protocols)| protocols).collect();
+        !self.all_ports && ports.len() > 1 && protocols.len() > 1
+    }
+}
+
 fn is_one_of(name: &str, known: &[&str]) -> bool {
     known.iter().any(|known| name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
@@ -103,8 +114,15 @@ impl Doing {
         if all {
             self.all_ports = true;
         } else {
-            self.ports.extend(words::words(given("port").unwrap_or(port)).map(str::to_owned));
-            self.protocols.extend(words::words(given("protocol").unwrap_or(protocol)).map(str::to_owned));
+            // What the action is not given its own file has, and only then the jail's is meant.
+            let mut own = |key: &str, jail: &str| -> Vec<String> {
+                let text = known(key).ok().flatten().or_else(|| given(key).map(str::to_owned));
+                words::words(text.as_deref().unwrap_or(jail)).map(str::to_owned).collect()
+            };
+            let (ports, protocols) = (own("port", port), own("protocol", protocol));
+            self.pairs.insert((ports.iter().cloned().collect(), protocols.iter().cloned().collect()));
+            self.ports.extend(ports);
+            self.protocols.extend(protocols);
         }
         if let Some(chain) =
             given("chain").filter(|chain| !matches!(*chain, "" | "INPUT" | "input") && !chain.starts_with('<'))

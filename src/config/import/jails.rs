@@ -161,7 +161,12 @@ impl Jails<'_> {
                 table.put_first("enabled", "false".into(), &format!("off: {reason}"));
             }
             _ => {
-                let said = enabled.as_ref().map(|value| toml::place(&root, &value.place)).unwrap_or_default();
+                let mut said = enabled.as_ref().map(|value| toml::place(&root, &value.place)).unwrap_or_default();
+                if let Some(reason) = &off {
+                    remarks.lost(None, format!("could not be switched on: {reason}"));
+                    let sign = if said.is_empty() { "" } else { "; " };
+                    said.push_str(&format!("{sign}it could not run: {reason}"));
+                }
                 table.put_first("enabled", runs.to_string(), &said);
             }
         }
@@ -222,8 +227,13 @@ impl Jails<'_> {
             }
         };
         let place = action.as_ref().map(|value| value.place.clone());
-        let Doing { bans, reject, all_ports, ports, protocols, lost } =
-            action::read(self.tree, &text(&action), &text(&port), &text(&protocol));
+        let doing = action::read(self.tree, &text(&action), &text(&port), &text(&protocol));
+        if doing.is_wider() {
+            let text =
+                "its actions have ports and protocols of their own: here all of its ports have all of its protocols";
+            remarks.changed(place.as_ref(), text);
+        }
+        let Doing { bans, reject, all_ports, ports, protocols, lost, .. } = doing;
         for reason in lost {
             remarks.lost(place.as_ref(), reason);
         }
@@ -245,29 +255,33 @@ impl Jails<'_> {
                 }
             }
         }
-        let origin = port.as_ref().map(|value| &value.place).or(place.as_ref());
+        // The jail's own where the action was given nothing else.
+        let same = |value: &&Value, read: &[String]| {
+            words::words(&value.text).collect::<BTreeSet<_>>() == read.iter().map(String::as_str).collect()
+        };
+        let origin_of = |value: &'_ Option<Value>, read: &[String]| {
+            value.as_ref().filter(|value| same(value, read)).map(|value| value.place.clone()).or(place.clone())
+        };
+        let origin = origin_of(&port, &ports);
         if all {
-            table.put("port", "\"all\"".into(), if all_ports { place.as_ref() } else { origin });
+            table.put("port", "\"all\"".into(), if all_ports { place.as_ref() } else { origin.as_ref() });
         } else if good.is_empty() {
             *off = Some("none of its ports is known here".into());
         } else {
-            table.put("port", list(good), origin);
-            self.protocols(table, &protocols, protocol.as_ref(), remarks);
+            table.put("port", list(good), origin.as_ref());
+            self.protocols(table, &protocols, origin_of(&protocol, &protocols).as_ref(), remarks);
         }
         table.put("action", if reject { "\"reject\"" } else { "\"drop\"" }.into(), place.as_ref());
         Ok(())
     }
 
-    fn protocols(&self, table: &mut Table<'_>, given: &[String], value: Option<&Value>, remarks: &mut Remarks<'_>) {
+    fn protocols(&self, table: &mut Table<'_>, given: &[String], place: Option<&Place>, remarks: &mut Remarks<'_>) {
         let mut read: Vec<&str> = Vec::new();
         for one in given {
             match one.as_str() {
                 "tcp" | "udp" => read.push(one),
                 "all" => read.extend(["tcp", "udp"]),
-                other => remarks.lost(
-                    value.map(|value| &value.place),
-                    format!("protocol {}: ports have tcp and udp", shown(other)),
-                ),
+                other => remarks.lost(place, format!("protocol {}: ports have tcp and udp", shown(other))),
             }
         }
         read.sort_unstable();
@@ -275,7 +289,7 @@ impl Jails<'_> {
         if read.is_empty() {
             read.push("tcp");
         }
-        table.put("protocol", list(read), value.map(|value| &value.place));
+        table.put("protocol", list(read), place);
     }
 
     /// Whom it leaves alone.
@@ -304,12 +318,7 @@ impl Jails<'_> {
         let raw = |option: &str| self.sections.raw(name, option);
         let own = |option: &str| raw(option).filter(|raw| !super::settings::is_shipped(&raw.place, "jail.conf"));
         for (option, why) in LOST {
-            let value = super::settings::option(
-                self.sections,
-                name,
-                option,
-                &mut Remarks { about: String::new(), all: &mut Vec::new() },
-            );
+            let value = super::settings::option(self.sections, name, option, remarks);
             let value = value.filter(|value| match option {
                 "bantime.increment" => words::truth(&value.text),
                 "usedns" => own(option).is_some() && value.text.trim() != "no",

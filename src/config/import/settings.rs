@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use super::super::common::TEN_YEARS;
 use super::super::problem::Place;
+use super::definition::shown;
 use super::error::ImportError;
 use super::report::{Remarks, Table, list};
 use super::sections::{Overrides, Sections, Value};
 use super::span::{self, Span};
 use super::tree::Tree;
 use super::words;
-use crate::engine::subject::Subject;
+use crate::engine::subject::{Subject, SubjectError};
 
 /// An option that may not be readable; then it is told and counts as not set.
 pub(super) fn option(sections: &Sections, section: &str, name: &str, remarks: &mut Remarks<'_>) -> Option<Value> {
@@ -30,6 +32,14 @@ pub(super) fn length(name: &str, value: &Value, remarks: &mut Remarks<'_>) -> Op
             None
         }
         Ok(Span::For(length)) => Some(format!("{:?}", span::shown(length))),
+        Ok(Span::Longer) => {
+            let longest = span::shown(TEN_YEARS);
+            remarks.changed(
+                Some(&value.place),
+                format!("{name}: {longest} for {}: no time is longer", shown(&value.text)),
+            );
+            Some(format!("{longest:?}"))
+        }
         Ok(Span::Endless) if name == "bantime" => Some("\"permanent\"".into()),
         Ok(Span::Endless) => {
             remarks.lost(Some(&value.place), format!("{name}: a time below zero"));
@@ -65,9 +75,7 @@ pub(super) fn ignored(value: &Value, remarks: &mut Remarks<'_>) -> Vec<String> {
     for word in words::words(&value.text) {
         match subject(word) {
             Ok(subject) => found.extend(Some(subject.to_string()).filter(|text| !found.contains(text))),
-            Err(reason) => {
-                remarks.lost(Some(&value.place), format!("ignoreip: {}: {reason}", super::definition::shown(word)))
-            }
+            Err(reason) => remarks.lost(Some(&value.place), format!("ignoreip: {}: {reason}", shown(word))),
         }
     }
     found
@@ -84,20 +92,14 @@ fn subject(word: &str) -> Result<Subject, &'static str> {
     let address: std::net::IpAddr = address.parse().map_err(|_| "no address")?;
     let length = match length.parse::<u8>() {
         Ok(length) => length,
-        Err(_) => mask(length).ok_or("no prefix length and no mask")?,
+        Err(_) if address.is_ipv4() => mask(length).ok_or("no prefix length and no mask")?,
+        Err(_) => return Err("no prefix length"),
     };
-    let masked = match address {
-        std::net::IpAddr::V4(v4) if length <= 32 => {
-            let bits = u32::from(v4) & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            std::net::IpAddr::from(bits.to_be_bytes())
-        }
-        std::net::IpAddr::V6(v6) if length <= 128 => {
-            let bits = u128::from(v6) & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-            std::net::IpAddr::from(bits.to_be_bytes())
-        }
-        _ => return Err("no prefix is so long"),
-    };
-    format!("{masked}/{length}").parse().map_err(|_| "no prefix")
+    match format!("{address}/{length}").parse() {
+        Ok(subject) => Ok(subject),
+        Err(SubjectError::HostBits { meant, .. }) => Ok(meant),
+        Err(_) => Err("no prefix has such a length"),
+    }
 }
 
 fn mask(text: &str) -> Option<u8> {

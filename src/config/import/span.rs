@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use super::super::common::TEN_YEARS;
 use super::super::length;
 
 /// A length of fail2ban's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Span {
     For(Duration),
+    /// More than any that we write.
+    Longer,
     /// Below zero: for ever.
     Endless,
 }
-
-/// So long is the longest that we write, as the reader of our configuration has it.
-const LONGEST: f64 = 3650.0 * 86_400.0;
 
 /// Units by the beginnings that fail2ban knows, in seconds; the first that fits counts.
 const UNITS: [(&[&str], f64); 7] = [
@@ -44,7 +44,10 @@ pub(super) fn parse(text: &str) -> Result<Span, String> {
     if !seconds.is_finite() || seconds < 0.0 {
         return Err("it is too long".into());
     }
-    Ok(Span::For(Duration::from_micros((seconds.min(LONGEST) * 1e6) as u64)))
+    if seconds > TEN_YEARS.as_secs_f64() {
+        return Ok(Span::Longer);
+    }
+    Ok(Span::For(Duration::from_micros((seconds * 1e6) as u64)))
 }
 
 /// The string of our configuration.
@@ -132,11 +135,13 @@ mod tests {
             ("2mon", 5_259_600),
             ("1Year", 31_557_600),
             ("1.5h", 5_400),
-            ("99999y", 3650 * 86_400),
+            ("3650d", 3650 * 86_400),
         ] {
             assert_eq!(parse(text), Ok(Span::For(Duration::from_secs(seconds))), "{text}");
         }
         assert_eq!(parse("-1"), Ok(Span::Endless));
+        assert_eq!(parse("3650d 1s"), Ok(Span::Longer));
+        assert_eq!(parse("99999y"), Ok(Span::Longer));
     }
 
     #[test]
