@@ -183,6 +183,20 @@ fn the_directory_may_be_named_from_where_one_is() {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
+#[test]
+fn everybody_may_read_what_is_written_whatever_the_umask() {
+    let to = scratch();
+    let below = to.path().join("a/b");
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_banishctl"), "--config", "etc", "import"]);
+    command.args(["--from", "tests/import/02-told/from", "--to"]).arg(&below);
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for (path, mode) in [("a", 0o755), ("a/b", 0o755), ("a/b/jail.d", 0o755), ("a/b/jail.d/fail2ban.toml", 0o644)] {
+        assert_eq!(fs::metadata(to.path().join(path)).unwrap().permissions().mode() & 0o7777, mode, "{path}");
+    }
+}
+
 /// Hostile or broken trees: what is told has a place, quotes nothing that is no configuration, and comes soon.
 #[test]
 fn what_is_no_configuration_is_refused_with_its_place() {

@@ -1,9 +1,9 @@
 //! A file that is to be written: what stands there now, and writing that leaves either all of the old or all of the new.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use crate::config::FILE_LIMIT;
 
@@ -90,8 +90,7 @@ impl Found {
             return Ok(Placed::Unchanged);
         }
         let folder = self.path.parent().unwrap_or(&self.path);
-        #[expect(clippy::disallowed_methods, reason = "the configuration is files")]
-        std::fs::create_dir_all(folder)?;
+        directory(folder)?;
         let mut name = std::ffi::OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
         // No reader of the configuration takes a name that begins with a dot.
@@ -109,12 +108,28 @@ impl Found {
         written.map(|()| Placed::Written)
     }
 
-    fn put(&self, beside: &std::path::Path) -> io::Result<()> {
+    fn put(&self, beside: &Path) -> io::Result<()> {
         #[expect(clippy::disallowed_methods, reason = "the configuration is files")]
         let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o644).open(beside)?;
         // Everybody may read the configuration, whatever the caller's umask.
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(self.text.as_bytes())?;
         file.sync_all()
+    }
+}
+
+/// Makes the directory, and those above it that are missing, for everybody to read like the files in it.
+fn directory(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        directory(above)?;
+    }
+    match DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755)),
+        // Somebody else was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
     }
 }
