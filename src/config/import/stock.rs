@@ -23,7 +23,7 @@ fn is_known(name: &str, hash: u64) -> bool {
 }
 
 /// FNV-1a of all sections, options and values: comments and blanks between them do not count.
-pub(super) fn hash(ini: &Ini) -> u64 {
+fn hash(ini: &Ini) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut add = |text: &str| {
         for byte in text.bytes().chain([0]) {

@@ -6,7 +6,7 @@ use super::super::problem::Place;
 
 /// `text` as a string on one line: between single quotes where they can hold it.
 pub(super) fn quoted(text: &str) -> String {
-    if text.contains(char::is_control) || text.contains("'''") || text.ends_with('\'') && text.contains('\'') {
+    if text.contains(char::is_control) || text.contains("'''") || text.ends_with('\'') {
         return basic(text);
     }
     if text.contains('\'') {

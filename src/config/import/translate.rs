@@ -40,9 +40,9 @@ impl Translator<'_> {
         jail: &Overrides,
     ) -> Result<(Draft, Vec<Note>), ImportError> {
         let mut parameters = parameters.to_vec();
-        let first = Definition::read(self.tree, "filter.d", name, &parameters, jail)?;
         if !parameters.iter().any(|(known, _)| known == "logtype") {
-            parameters.push(("logtype".into(), Value { text: "journal".into(), place: first.place.clone() }));
+            parameters
+                .push(("logtype".into(), Value { text: "journal".into(), place: Place::whole(self.tree.root()) }));
         }
         let definition = Definition::read(self.tree, "filter.d", name, &parameters, jail)?;
         let root = self.tree.root().to_path_buf();
