@@ -93,7 +93,9 @@ pub fn import(from: &Path, ours: &Layout, preference: Preference) -> Result<Impo
     let mut sections = tree
         .sections("jail")?
         .ok_or_else(|| ImportError::Missing(format!("{} has neither jail.conf nor jail.local", from.display())))?;
-    for (name, text) in [("fail2ban_version", "1.1.0".to_owned()), ("fail2ban_confpath", tree.root().display().to_string())] {
+    for (name, text) in
+        [("fail2ban_version", "1.1.0".to_owned()), ("fail2ban_confpath", tree.root().display().to_string())]
+    {
         let raw = ini::Raw { value: text.replace('%', "%%"), place: Place::whole(from) };
         sections.defaults.entry(name.into()).or_insert(raw);
     }
