@@ -10,7 +10,7 @@ use super::error::ImportError;
 use super::filters::Filters;
 use super::report::{Remark, Remarks, Table, gathered, list};
 use super::sections::{Overrides, Sections, Value};
-use super::settings::{count, ignored, length};
+use super::settings::{ignored, put_counts};
 use super::toml;
 use super::tree::Tree;
 use super::words::{self, Named};
@@ -138,19 +138,7 @@ impl Jails<'_> {
             table.put("journalmatch", list(lines), Some(place));
         }
         self.scope(name, &mut table, &mut off, remarks)?;
-        let get = |option: &str, remarks: &mut Remarks<'_>| super::settings::option(sections, name, option, remarks);
-        if let Some(value) = get("maxretry", remarks)
-            && let Some(text) = count("maxretry", &value, remarks)
-        {
-            table.put("maxretry", text, Some(&value.place));
-        }
-        for option in ["findtime", "bantime"] {
-            if let Some(value) = get(option, remarks)
-                && let Some(text) = length(option, &value, remarks)
-            {
-                table.put(option, text, Some(&value.place));
-            }
-        }
+        put_counts(sections, name, &mut table, remarks);
         self.ignoring(name, &mut table, remarks);
 
         let mut text =

@@ -25,7 +25,7 @@ pub(super) fn option(sections: &Sections, section: &str, name: &str, remarks: &m
 }
 
 /// A length of time as TOML.
-pub(super) fn length(name: &str, value: &Value, remarks: &mut Remarks<'_>) -> Option<String> {
+fn length(name: &str, value: &Value, remarks: &mut Remarks<'_>) -> Option<String> {
     match span::parse(&value.text) {
         Ok(Span::For(length)) if length.as_secs() == 0 => {
             remarks.lost(Some(&value.place), format!("{name}: less than a second is no length here"));
@@ -53,7 +53,7 @@ pub(super) fn length(name: &str, value: &Value, remarks: &mut Remarks<'_>) -> Op
 }
 
 /// `maxretry` as TOML.
-pub(super) fn count(name: &str, value: &Value, remarks: &mut Remarks<'_>) -> Option<String> {
+fn count(name: &str, value: &Value, remarks: &mut Remarks<'_>) -> Option<String> {
     match value.text.trim().parse::<i64>() {
         Ok(count) => {
             let taken = count.clamp(1, 1000);
@@ -108,6 +108,21 @@ fn mask(text: &str) -> Option<u8> {
     (bits.checked_shl(length).unwrap_or(0) == 0).then(|| u8::try_from(length).unwrap_or(32))
 }
 
+/// Puts how many failures count, in what time, and for how long a ban holds.
+pub(super) fn put_counts(sections: &Sections, section: &str, table: &mut Table<'_>, remarks: &mut Remarks<'_>) {
+    for (name, read) in [
+        ("maxretry", count as fn(&str, &Value, &mut Remarks<'_>) -> Option<String>),
+        ("findtime", length),
+        ("bantime", length),
+    ] {
+        if let Some(value) = option(sections, section, name, remarks)
+            && let Some(text) = read(name, &value, remarks)
+        {
+            table.put(name, text, Some(&value.place));
+        }
+    }
+}
+
 /// `banish.toml.d/fail2ban.toml`: `[default]` and what stands outside of tables.
 pub(super) fn write(tree: &mut Tree, jails: &Sections, remarks: &mut Remarks<'_>) -> Result<String, ImportError> {
     let root = tree.root().to_path_buf();
@@ -126,18 +141,7 @@ pub(super) fn write(tree: &mut Tree, jails: &Sections, remarks: &mut Remarks<'_>
         }
     }
     let mut table = Table::new(&root);
-    for (name, read) in [
-        ("maxretry", count as fn(&str, &Value, &mut Remarks<'_>) -> Option<String>),
-        ("findtime", length),
-        ("bantime", length),
-    ] {
-        let value = option(jails, super::ini::DEFAULT, name, remarks);
-        if let Some((value, text)) =
-            value.and_then(|value| Some((read(name, &value, remarks)?, value))).map(|(text, value)| (value, text))
-        {
-            table.put(name, text, Some(&value.place));
-        }
-    }
+    put_counts(jails, super::ini::DEFAULT, &mut table, remarks);
     if let Some(value) = option(jails, super::ini::DEFAULT, "ignoreip", remarks) {
         let found = ignored(&value, remarks);
         if !found.is_empty() {
