@@ -228,6 +228,63 @@ fn a_reload_takes_up_a_source_and_leaves_one_and_comes_back_to_where_it_was() {
     });
 }
 
+/// A second jail that reads the container's journal, and bans nobody.
+fn keeper(world: &World, enabled: bool) {
+    let keys = format!("enabled = {enabled}\nfilter = \"sshd\"\nsource = \"box\"\nmaxretry = 1000\n");
+    world.root.write("etc/jail.d/keeper.toml", &format!("[jail.keeper]\n{keys}"));
+}
+
+/// A world whose ledger knows how far the container's journal was read, by another jail than the one that is to count
+/// the four failures in it.
+fn world_of_a_keeper() -> Option<World> {
+    let world = World::new()?;
+    std::fs::create_dir(world.root.path("container")).unwrap();
+    world.jail("source = \"local\"");
+    keeper(&world, true);
+    world.log("journal/a.journal", failures("192.0.2.9", 1, now() - 60 * SECOND));
+    world.log("container/system.journal", failures("192.0.2.1", 4, now() - 60 * SECOND));
+    Running::start(world.root.root(), PATIENCE).stop();
+    Some(world)
+}
+
+fn carry(world: &World, from: &str, to: &str) {
+    std::fs::rename(world.root.path(from), world.root.path(to)).unwrap();
+}
+
+#[test]
+fn what_a_jail_has_not_read_of_a_source_that_was_away_is_not_passed_over_by_the_next_run() {
+    in_space(|| {
+        let Some(world) = world_of_a_keeper() else { return };
+        let running = Running::start(world.root.root(), PATIENCE);
+        keeper(&world, false);
+        running.reload();
+        carry(&world, "container", "away");
+        world.jail("source = [\"local\", \"box\"]");
+        running.reload();
+        until("it is away", || running.has_said("cannot read the journal box: "));
+        // It keeps what the jail has counted: nothing in the container's journal.
+        running.stop();
+        carry(&world, "away", "container");
+        world.log("container/system.journal", failures("192.0.2.1", 1, now() - 30 * SECOND));
+        world.once();
+        assert_eq!(banned(), ["192.0.2.1"]);
+    });
+}
+
+#[test]
+fn the_past_of_a_source_that_is_away_at_a_start_is_read_when_it_comes() {
+    in_space(|| {
+        let Some(world) = world_of_a_keeper() else { return };
+        carry(&world, "container", "away");
+        world.jail("source = [\"local\", \"box\"]");
+        let running = Running::start(world.root.root(), PATIENCE);
+        carry(&world, "away", "container");
+        world.log("container/system.journal", failures("192.0.2.1", 1, now() - 30 * SECOND));
+        until("its past counts", || banned() == ["192.0.2.1"]);
+        running.stop();
+    });
+}
+
 fn problems_of(banish: &str, jail: &str) -> (Vec<String>, Vec<String>) {
     let root = tempfile::tempdir().unwrap();
     let write = |below: &str, text: &str| {

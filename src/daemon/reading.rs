@@ -43,9 +43,9 @@ impl Daemon {
                 self.settle().await;
             }
             News::Reopened { reason } => {
-                let reading = self.readings.at(at);
-                reading.failure = None;
-                let source = reading.name.clone();
+                self.readings.at(at).failure = None;
+                self.read_unread(at);
+                let source = self.readings.at(at).name.clone();
                 let reason = match reason {
                     Reason::Deaf => "there were entries that it had not heard of",
                     Reason::Failed => "it can be read again",
@@ -61,6 +61,9 @@ impl Daemon {
         let reading = self.readings.at(at);
         if let Some(cursor) = harvest.cursor {
             reading.reached = Some(Reached { cursor, stamp: harvest.stamp });
+            if std::mem::take(&mut reading.fresh) && self.progress.caught_up {
+                self.snapshots.hasten();
+            }
         }
         // What a filter sights that has been changed since says nothing; the new one reads the entry again.
         harvest.sightings.retain(|sighting| !reading.changes.iter().any(|change| change.outdates(&sighting.jail)));

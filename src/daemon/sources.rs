@@ -15,6 +15,7 @@ use super::report::Record;
 use super::{Aside, Daemon, Reached, clock, plan};
 use crate::config::{self, Location, Settings, SourceName};
 use crate::engine::ban::JailName;
+use crate::engine::entry::Cursor;
 use crate::engine::snapshot::decode_sessions;
 use crate::journal::{self, FeedFrom, Handle, JournalError, News, Plan, Source, Start};
 use crate::ledger::{self, Checkpoint, Transaction};
@@ -41,6 +42,10 @@ pub(super) struct Reading {
     pub(super) failure: Option<String>,
     /// For each change of filters that the reader has not confirmed yet, in order: the jails that it concerns.
     pub(super) changes: VecDeque<Changed>,
+    /// The jails whose past up to some entry could not be read here.
+    pub(super) unread: Vec<(BTreeSet<JailName>, Cursor)>,
+    /// Nothing that it was read on has been in a snapshot yet.
+    pub(super) fresh: bool,
 }
 
 /// All of them; this machine's own is the first.
@@ -53,6 +58,9 @@ pub(super) struct Readings {
     checkpoints: BTreeMap<String, Checkpoint>,
     /// The sessions that an earlier run left, each with the entry that they were open behind.
     sessions: BTreeMap<String, ledger::Sessions>,
+    /// Whose sessions in the ledger go with what is counted now: no jail has come to read the source, or to read it
+    /// anew, since they were written.
+    pub(super) kept: BTreeSet<String>,
     /// The jails of which an earlier run left less than the whole past.
     incomplete: BTreeSet<JailName>,
     /// The sources whose senders were looked for: one that comes later is new.
@@ -69,8 +77,10 @@ impl Readings {
         incomplete: BTreeSet<JailName>,
     ) -> Readings {
         let checkpoints = checkpoints.into_iter().map(|known| (known.source.clone(), known)).collect();
-        let sessions = sessions.into_iter().map(|known| (known.source.clone(), known)).collect();
-        Readings { checkpoints, sessions, incomplete, ..Readings::default() }
+        let sessions: BTreeMap<String, ledger::Sessions> =
+            sessions.into_iter().map(|known| (known.source.clone(), known)).collect();
+        let kept = if incomplete.is_empty() { sessions.keys().cloned().collect() } else { BTreeSet::new() };
+        Readings { checkpoints, sessions, kept, incomplete, ..Readings::default() }
     }
 
     /// The next news of any of them, and whose they are; `None` where the reader's thread has ended.
@@ -122,9 +132,11 @@ impl Readings {
         moved
     }
 
-    /// Forgets the sessions that an earlier run left: what is read from now on is read anew as a whole.
+    /// Jails are others than before: sessions that were kept earlier are no place to go on from, here and in a later
+    /// run. What is read from now on is read anew as a whole.
     pub(super) fn forget_sessions(&mut self) {
         self.sessions.clear();
+        self.kept.clear();
     }
 
     /// Is one of them still reading the past?
@@ -196,8 +208,19 @@ impl Readings {
 
 impl Reading {
     fn new(name: String, source: SourceName, journal: Source, handle: Handle, news: mpsc::Receiver<News>) -> Reading {
-        let (reached, failure, changes) = (None, None, VecDeque::new());
-        Reading { name, source, journal, handle, news: Some(news), reached, caught_up: false, failure, changes }
+        Reading {
+            name,
+            source,
+            journal,
+            handle,
+            news: Some(news),
+            reached: None,
+            caught_up: false,
+            failure: None,
+            changes: VecDeque::new(),
+            unread: Vec::new(),
+            fresh: true,
+        }
     }
 
     /// Is it being read, and can it be?
