@@ -23,7 +23,8 @@ impl Daemon {
                 self.settle().await;
             }
             News::End => {
-                self.stop = self.readings.ended(at);
+                self.readings.ended(at);
+                self.stop = self.readings.are_done();
                 self.settle().await;
             }
             News::Gap { from, to } => {
@@ -37,13 +38,15 @@ impl Daemon {
                 let error = super::effects::chain(&error);
                 let reading = self.readings.at(at);
                 reading.failure = Some(error.clone());
+                reading.silent = false;
                 let source = reading.name.clone();
                 self.log.tell(Record::ReaderFailed { source, error });
                 // The others do not wait for it.
                 self.settle().await;
             }
             News::Reopened { reason } => {
-                self.readings.at(at).failure = None;
+                let reading = self.readings.at(at);
+                (reading.failure, reading.silent) = (None, false);
                 self.read_unread(at);
                 let source = self.readings.at(at).name.clone();
                 let reason = match reason {

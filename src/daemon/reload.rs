@@ -153,7 +153,7 @@ impl Daemon {
             from,
             until,
         };
-        self.feeding += 1;
+        self.feeding.push(reading.name.clone());
         let pasts = self.pasts.clone();
         tokio::task::spawn_blocking(move || past.read(&pasts));
     }
@@ -177,13 +177,15 @@ impl Daemon {
             if let Some(reading) = self.readings.iter_mut().find(|reading| reading.name == past.source) {
                 reading.unread.push((valid.clone(), past.until));
             }
-            self.log.tell(Record::ReaderFailed { source: past.source, error });
+            self.log.tell(Record::ReaderFailed { source: past.source.clone(), error });
         }
         let sightings: Vec<Sighting> =
             past.sightings.into_iter().filter(|sighting| valid.contains(&sighting.jail)).collect();
         self.warden.feed(&sightings, clock::now());
         if past.last {
-            self.feeding = self.feeding.saturating_sub(1);
+            if let Some(at) = self.feeding.iter().position(|name| *name == past.source) {
+                self.feeding.swap_remove(at);
+            }
             self.snapshots.age();
             let decisions = self.warden.evaluate(clock::now());
             self.carry_out(decisions, First::Kernel).await;

@@ -74,8 +74,10 @@ impl Daemon {
         self.snapshots.hastened = false;
         // Who has not told since the last time may never: the others do not wait for it again.
         let silent = self.snapshots.awaited.take().unwrap_or_default();
-        let settled = self.progress.caught_up && self.feeding == 0;
-        if !settled || self.readings.iter().any(|reading| !reading.changes.is_empty()) {
+        if !self.progress.caught_up
+            || self.is_fed_further()
+            || self.readings.iter().any(|reading| !reading.changes.is_empty())
+        {
             return;
         }
         self.snapshots.sessions.clear();
@@ -102,7 +104,8 @@ impl Daemon {
             return;
         }
         self.snapshots.awaited = None;
-        if self.feeding > 0 {
+        let told = &self.snapshots.sessions;
+        if self.is_fed_further() || self.feeding.iter().any(|name| told.iter().any(|one| one.source == *name)) {
             // The past of a jail has begun to be read meanwhile, for a journal that came.
             return;
         }
@@ -119,6 +122,12 @@ impl Daemon {
         for at in 0..self.readings.iter().count() {
             self.read_unread(at);
         }
+    }
+
+    /// Is the past of a journal being read for some jails, and the journal read on? Where it is not, the snapshot says
+    /// nothing of it, and its file system may hang for as long as it likes.
+    fn is_fed_further(&self) -> bool {
+        self.readings.iter().any(|reading| reading.is_read() && self.feeding.contains(&reading.name))
     }
 
     fn counts(&self) -> Vec<(Counts, u64)> {
@@ -235,15 +244,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (mut daemon, mut inbox) = opened(root.path()).await;
         daemon.snapshots.age();
-        for (before, between) in [(1, 1), (0, 1), (0, 0)] {
-            daemon.feeding = before;
+        let name = daemon.readings.at(0).name.clone();
+        for (before, between) in [(true, true), (false, true), (false, false)] {
+            let feeding = |is_fed: bool| if is_fed { vec![name.clone()] } else { vec!["one that hangs".into()] };
+            daemon.feeding = feeding(before);
             daemon.begin_snapshot(instant());
-            assert_eq!(daemon.snapshots.awaited.is_some(), before == 0, "it is put off or begun");
-            daemon.feeding = between;
+            assert_eq!(daemon.snapshots.awaited.is_some(), !before, "it is put off or begun");
+            daemon.feeding = feeding(between);
             while daemon.snapshots.awaited.is_some() {
                 step(&mut daemon, &mut inbox).await;
             }
-            assert_eq!(daemon.snapshots.stale, between > 0, "it is still to be taken, or it was");
+            assert_eq!(daemon.snapshots.stale, between, "it is still to be taken, or it was");
         }
     }
 
