@@ -76,7 +76,7 @@ impl Daemon {
         let silent = self.snapshots.awaited.take().unwrap_or_default();
         if !self.progress.caught_up
             || self.is_fed_further()
-            || self.readings.iter().any(|reading| !reading.changes.is_empty())
+            || self.readings.iter().any(|reading| reading.is_read() && !reading.changes.is_empty())
         {
             return;
         }
