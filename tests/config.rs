@@ -42,8 +42,8 @@ fn told(loaded: &Loaded) -> String {
         line("  rules", format!("{:?}", jail.rules));
         line("  scope", format!("{:?}", jail.scope));
         line("  filter", format!("{} in mode {}", jail.filter_name, jail.mode));
-        line("  journalmatch", format!("{:?}", jail.journalmatch));
-        line("  failregex", format!("{:?}", jail.definition.failregex));
+        line("  journalmatch", format!("{:?}", jail.journalmatch()));
+        line("  failregex", format!("{:?}", jail.definition.as_ref().unwrap().failregex));
         line("  allow_extra", format!("{:?}", jail.allow_extra.subjects()));
         line("  ignoreself", jail.ignoreself.to_string());
     }
@@ -195,8 +195,9 @@ fn a_mode_may_replace_what_stands_outside() {
     assert_eq!(loaded.problems, []);
     let lists = |name: &str| {
         let jail = loaded.settings.jails.iter().find(|jail| jail.name.as_str() == name).unwrap();
-        assert_eq!(jail.definition.journalmatch.len(), 1);
-        (jail.definition.failregex.join(" "), jail.definition.ignoreregex.len())
+        assert_eq!(jail.journalmatch().len(), 1);
+        let definition = jail.definition.as_ref().unwrap();
+        (definition.failregex.join(" "), definition.ignoreregex.len())
     };
     assert_eq!(lists("f"), ("^failed from <ADDR>$".into(), 1));
     assert_eq!(lists("more"), ("^more <ADDR>$ ^failed from <ADDR>$".into(), 1));
@@ -205,7 +206,7 @@ fn a_mode_may_replace_what_stands_outside() {
 }
 
 #[test]
-fn a_start_compiles_what_enabled_jails_use() {
+fn a_start_reads_the_filters_that_enabled_jails_use() {
     let broken = b"journalmatch = ['_SYSTEMD_UNIT=x.service']\nfailregex = ['(']\nunknown = 1\n";
     let jails = b"[jail.f]\nenabled = true\n[jail.off]\nfilter = 'broken'\n[jail.too]\nfilter='f'\n";
     let files: [(&str, &[u8]); 4] = [
@@ -221,7 +222,9 @@ fn a_start_compiles_what_enabled_jails_use() {
     let compiled: Vec<_> =
         loaded.settings.jails.iter().map(|jail| (jail.name.as_str(), jail.filter.is_some())).collect();
     assert_eq!(compiled, [("f", true), ("off", false), ("too", false)]);
-    assert_eq!(loaded.settings.jails[1].journalmatch, ["_SYSTEMD_UNIT=x.service"]);
+    assert_eq!(loaded.settings.jails[0].journalmatch(), ["_SYSTEMD_UNIT=x.service"]);
+    assert_eq!(loaded.settings.jails[1].journalmatch(), [""; 0]);
+    assert_eq!(loaded.origin("filter.broken.failregex"), None, "nobody needs it");
     let problems = problems_in(directory.path());
     assert_eq!(problems.len(), 3, "{problems:?}");
     fs::write(directory.path().join("banish.toml"), b"[jail.f]\nenabled = true\n[jail.broken]\nenabled = true\n")

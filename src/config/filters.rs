@@ -1,10 +1,15 @@
-//! All filters of a configuration: each compiled once for each mode, each fault told at its character.
+//! All filters of a configuration: each read when it is asked for, compiled once for each mode, each fault told at its
+//! character.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use figment::Figment;
+
 use super::common::{choice, kept};
+use super::fragment::Fragment;
 use super::merged::{Item, Merged, Table, excerpt};
 use super::problem::Problem;
 use super::source::{NORMAL, Source, strings};
@@ -14,13 +19,49 @@ use crate::engine::filter::{Definition, Filter};
 /// All configurations together look at no more different fields than that.
 const FIELD_LIMIT: usize = 1000;
 
+/// A filter's file and, once somebody has asked for it, what stands in it.
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    /// The tree, where the file could be read whole, and what is wrong with it.
+    read: OnceCell<(Option<Merged>, Vec<Problem>)>,
+}
+
+impl File {
+    /// One that is read when it is asked for.
+    pub(super) fn new(path: PathBuf) -> File {
+        File { path, read: OnceCell::new() }
+    }
+
+    /// One that has been read: `fragment` is there if it was whole.
+    pub(super) fn of(path: PathBuf, name: &str, fragment: Option<Fragment>) -> File {
+        File { path, read: OnceCell::from((fragment.map(|fragment| tree(name, fragment)), Vec::new())) }
+    }
+
+    /// What stands in it, if that has been read.
+    pub(super) fn tree(&self) -> Option<&Merged> {
+        self.read.get()?.0.as_ref()
+    }
+
+    fn read(&self, name: &str) -> &(Option<Merged>, Vec<Problem>) {
+        self.read.get_or_init(|| {
+            let mut problems = Vec::new();
+            let whole = super::fragment(&self.path, &mut problems).filter(|(_, whole)| *whole);
+            (whole.map(|(fragment, _)| tree(name, fragment)), problems)
+        })
+    }
+}
+
+fn tree(name: &str, fragment: Fragment) -> Merged {
+    Merged::of(&["filter", name], Figment::new(), vec![fragment])
+}
+
 /// All filters by name, compiled once for each mode.
 pub(super) struct Filters<'a> {
-    /// Is only compiled, and told of, what an enabled jail uses?
+    /// Is only read, and told of, what an enabled jail uses?
     sparing: bool,
-    /// What is wrong with files that nobody has asked for yet.
-    untold: BTreeMap<String, Vec<Problem>>,
-    sources: BTreeMap<String, Option<Source<'a>>>,
+    files: &'a BTreeMap<String, File>,
+    /// What has been read.
+    sources: BTreeMap<&'a str, Option<Source<'a>>>,
     ready: BTreeMap<(String, String), Option<Compiled>>,
     fields: BTreeSet<String>,
 }
@@ -29,27 +70,27 @@ pub(super) struct Filters<'a> {
 pub(super) struct Used {
     pub(super) name: String,
     pub(super) mode: String,
-    pub(super) definition: Arc<Definition>,
-    /// None where the jail is not enabled and only what enabled ones use is compiled.
-    pub(super) filter: Option<Arc<Filter>>,
+    /// None where the jail is not enabled and only what enabled ones use is read.
+    pub(super) compiled: Option<Compiled>,
 }
 
 /// A filter and what it was made of.
 pub(super) type Compiled = (Arc<Definition>, Arc<Filter>);
 
 impl<'a> Filters<'a> {
-    /// Takes the filter files: name, file, tree and what was wrong so far; no tree for a file that could not be read.
-    pub(super) fn read(
-        files: impl IntoIterator<Item = (&'a String, &'a PathBuf, Option<&'a Merged>, Vec<Problem>)>,
-        sparing: bool,
-    ) -> Filters<'a> {
-        let (mut sources, mut untold) = (BTreeMap::new(), BTreeMap::new());
-        for (name, file, merged, mut problems) in files {
-            let source = merged.and_then(|merged| Source::read(file, &merged.root(), &mut problems));
-            sources.insert(name.clone(), source);
-            untold.insert(name.clone(), problems);
-        }
-        Filters { sparing, untold, sources, ready: BTreeMap::new(), fields: BTreeSet::new() }
+    /// Takes the files, by the names of their filters.
+    pub(super) fn new(files: &'a BTreeMap<String, File>, sparing: bool) -> Filters<'a> {
+        Filters { sparing, files, sources: BTreeMap::new(), ready: BTreeMap::new(), fields: BTreeSet::new() }
+    }
+
+    /// Reads the filter's file, if it is there and has not been read, and tells what is wrong with it.
+    fn read(&mut self, name: &str, problems: &mut Vec<Problem>) {
+        let Some((name, file)) = self.files.get_key_value(name) else { return };
+        self.sources.entry(name).or_insert_with(|| {
+            let (tree, wrong) = file.read(name);
+            problems.extend(wrong.iter().cloned());
+            tree.as_ref().and_then(|tree| Source::read(&file.path, &tree.root(), problems))
+        });
     }
 
     /// The filter that `jail` names: that of its own name where it names none.
@@ -58,14 +99,14 @@ impl<'a> Filters<'a> {
         let name = match jail.at("filter") {
             Some(item) => {
                 let name = kept(item.text(), problems)?;
-                if !self.sources.contains_key(name) {
+                if !self.files.contains_key(name) {
                     problems.push(item.error(self.unknown(name)));
                 }
                 name
             }
             None => {
                 let name = jail.item().name();
-                if !self.sources.contains_key(name) {
+                if !self.files.contains_key(name) {
                     let text = format!("has no filter: neither the key filter nor filter.d/{name}.toml is there");
                     problems.push(jail.item().key_error(text));
                 }
@@ -73,33 +114,28 @@ impl<'a> Filters<'a> {
             }
         };
         let mode = jail.at("mode").map_or(Some(NORMAL), |item| kept(item.text(), problems))?;
-        let needed = enabled || !self.sparing;
-        let source = self.sources.get(name)?;
-        if needed || source.is_none() {
-            problems.extend(self.untold.remove(name).unwrap_or_default());
+        let used = |compiled| Used { name: name.into(), mode: mode.into(), compiled };
+        if self.sparing && !enabled && self.files.contains_key(name) {
+            return Some(used(None));
         }
-        let source = source.as_ref()?;
+        self.read(name, problems);
+        let source = self.sources.get(name)?.as_ref()?;
         if !source.has_mode(mode) {
             let known = choice(source.mode_names());
             let at = jail.at("mode").unwrap_or_else(|| jail.item().clone());
             problems.push(at.error(format!("filter {name} has no mode {}, only {known}", excerpt(mode))));
             return None;
         }
-        let used = |definition, filter| Used { name: name.into(), mode: mode.into(), definition, filter };
-        if !needed {
-            let lists = source.in_mode(mode, journalmatch);
-            return Some(used(Arc::new(source.definition(name, &lists)), None));
-        }
-        let (definition, filter) = match journalmatch {
+        let compiled = match journalmatch {
             Some(lines) => self.compile(name, mode, Some(lines), problems),
             None => self.ready(name, mode, problems),
         }?;
-        Some(used(definition, Some(filter)))
+        Some(used(Some(compiled)))
     }
 
     /// The filter called `name`, whether a jail uses it or not.
     pub(super) fn named(&mut self, name: &str, mode: &str, problems: &mut Vec<Problem>) -> Option<Compiled> {
-        problems.extend(self.untold.remove(name).unwrap_or_default());
+        self.read(name, problems);
         let source = self.sources.get(name)?.as_ref()?;
         if !source.has_mode(mode) {
             let known = choice(source.mode_names());
@@ -117,20 +153,20 @@ impl<'a> Filters<'a> {
 
     /// Compiles what no jail asked for, for the sake of its problems.
     pub(super) fn compile_rest(&mut self, problems: &mut Vec<Problem>) {
-        let all: Vec<(String, String)> = self
+        self.files.keys().for_each(|name| self.read(name, problems));
+        let all: Vec<(&str, String)> = self
             .sources
             .iter()
-            .filter_map(|(name, source)| Some((name, source.as_ref()?)))
-            .flat_map(|(name, source)| source.mode_names().map(|mode| (name.clone(), mode.to_owned())))
+            .filter_map(|(name, source)| Some((*name, source.as_ref()?)))
+            .flat_map(|(name, source)| source.mode_names().map(move |mode| (name, mode.to_owned())))
             .collect();
-        problems.extend(std::mem::take(&mut self.untold).into_values().flatten());
         for (name, mode) in all {
-            self.ready(&name, &mode, problems);
+            self.ready(name, &mode, problems);
         }
     }
 
     fn unknown(&self, name: &str) -> String {
-        let known: Vec<&str> = self.sources.keys().map(String::as_str).collect();
+        let known: Vec<&str> = self.files.keys().map(String::as_str).collect();
         if let Some((plain, _)) = name.split_once('[')
             && known.contains(&plain)
         {

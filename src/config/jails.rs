@@ -146,6 +146,7 @@ impl Reader<'_> {
         let used = filters.of_jail(&table, common.enabled, problems);
         let sources = self.journals.of_jail(&table, problems);
         let (name, scope, used) = (name?, scope?, used?);
+        let (definition, filter) = used.compiled.unzip();
         let rules = Rules {
             maxretry: common.maxretry,
             findtime: common.findtime,
@@ -161,10 +162,9 @@ impl Reader<'_> {
             scope,
             filter_name: used.name,
             mode: used.mode,
-            journalmatch: used.definition.journalmatch.clone(),
             sources,
-            definition: used.definition,
-            filter: used.filter,
+            definition,
+            filter,
             allow_extra: AllowList::from_iter(common.ignoreip),
             ignoreself: common.ignoreself,
         })

@@ -27,7 +27,7 @@ pub use single::{LoadedFilter, load_filter, load_filter_file, load_filter_of_jai
 use figment::Figment;
 
 use common::{BuiltIn, kept};
-use filters::Filters;
+use filters::{File, Filters};
 use fragment::{Fragment, Step};
 use layers::Unread;
 use merged::Merged;
@@ -77,8 +77,7 @@ pub fn load(layout: &Layout) -> Loaded {
     read(layout, false)
 }
 
-/// Reads what is needed to run: filters that no enabled jail uses are not compiled, and what is wrong with them is not
-/// told.
+/// Reads what is needed to run: filters that no enabled jail uses are not read, and what is wrong with them is not told.
 pub fn load_to_run(layout: &Layout) -> Loaded {
     read(layout, true)
 }
@@ -106,21 +105,9 @@ fn read(layout: &Layout, sparing: bool) -> Loaded {
     }
     let merged = Merged::of(&[], Figment::from(BuiltIn), fragments);
 
-    let trees: BTreeMap<&String, (Option<Merged>, Vec<Problem>)> = files
-        .filters
-        .iter()
-        .map(|(name, path)| {
-            let mut own = Vec::new();
-            let whole = fragment(path, &mut own).filter(|(_, whole)| *whole);
-            let tree = whole.map(|(fragment, _)| Merged::of(&["filter", name], Figment::new(), vec![fragment]));
-            (name, (tree, own))
-        })
-        .collect();
-    let sources = files.filters.iter().filter_map(|(name, path)| {
-        let (tree, own) = trees.get(name)?;
-        Some((name, path, tree.as_ref(), own.clone()))
-    });
-    let mut filters = Filters::read(sources, sparing);
+    let filter_files: BTreeMap<String, File> =
+        files.filters.into_iter().map(|(name, path)| (name, File::new(path))).collect();
+    let mut filters = Filters::new(&filter_files, sparing);
     let services = layers::text(Path::new("/etc/services")).unwrap_or_default();
     let read = jails::read(&merged, &mut filters, &Services::read(&services), doubtful, &mut problems);
     if !sparing {
@@ -139,7 +126,7 @@ fn read(layout: &Layout, sparing: bool) -> Loaded {
         });
     }
 
-    let trees = std::iter::once(&merged).chain(trees.values().filter_map(|(tree, _)| tree.as_ref()));
+    let trees = std::iter::once(&merged).chain(filter_files.values().filter_map(File::tree));
     let values = trees.flat_map(|tree| tree.root().leaves()).map(|item| Given {
         key: item.key(),
         value: item.shown(),
@@ -150,7 +137,7 @@ fn read(layout: &Layout, sparing: bool) -> Loaded {
         values: values.collect(),
         problems: problem::sorted(problems),
         left_out: left_out.into_iter().collect(),
-        files: files.settings.into_iter().chain(files.filters.into_values()).collect(),
+        files: files.settings.into_iter().chain(filter_files.into_values().map(|file| file.path)).collect(),
     }
 }
 

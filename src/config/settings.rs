@@ -50,12 +50,10 @@ pub struct Jail {
     /// The filter's mode, `normal` for the filter alone.
     pub mode: String,
     /// What the filter was made of, mode and the jail's own `journalmatch` included: equal where nothing must be fed anew.
-    pub definition: Arc<Definition>,
-    /// The filter; jails of the same filter and mode share one. None for a jail that is not enabled where
-    /// [only what runs](super::load_to_run) was compiled.
+    /// None for a jail that is not enabled where [only what runs](super::load_to_run) was read.
+    pub definition: Option<Arc<Definition>>,
+    /// The filter, where its definition is there; jails of the same filter and mode share one.
     pub filter: Option<Arc<Filter>>,
-    /// Which entries are asked for, in journalctl's notation; one line for each alternative.
-    pub journalmatch: Vec<String>,
     /// The journals that it reads: of those that are declared and whole.
     pub sources: BTreeSet<SourceName>,
     /// The jail's own `ignoreip`.
@@ -77,6 +75,12 @@ impl Settings {
 }
 
 impl Jail {
+    /// Which entries are asked for, in journalctl's notation, one line for each alternative; none where the filter was
+    /// not read.
+    pub fn journalmatch(&self) -> &[String] {
+        self.definition.as_ref().map_or(&[], |definition| &definition.journalmatch)
+    }
+
     /// Its name and its filter, for a sieve.
     pub fn sieved(&self) -> Option<(JailName, Arc<Filter>)> {
         Some((self.name.clone(), Arc::clone(self.filter.as_ref()?)))

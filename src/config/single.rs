@@ -1,14 +1,13 @@
 //! One filter by itself, whether a jail uses it or not: for trying it out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use figment::Figment;
-
-use super::filters::Filters;
+use super::filters::{File, Filters};
 use super::fragment::Fragment;
 use super::layers::{self, Layout};
-use super::merged::{Merged, excerpt};
+use super::merged::excerpt;
 use super::problem::{Place, Problem, Severity, sorted};
 use super::source::NORMAL;
 use super::words::nearest;
@@ -55,20 +54,18 @@ pub(super) fn load_filter_text(path: &Path, text: String) -> LoadedFilter {
 
 fn read(path: &Path, fragment: Option<Fragment>, mode: &str, mut problems: Vec<Problem>) -> LoadedFilter {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let tree = fragment.map(|fragment| Merged::of(&["filter", &name], Figment::new(), vec![fragment]));
-    let path = path.to_path_buf();
-    let mut filters = Filters::read([(&name, &path, tree.as_ref(), Vec::new())], false);
+    let files = BTreeMap::from([(name.clone(), File::of(path.to_path_buf(), &name, fragment))]);
+    let mut filters = Filters::new(&files, false);
     let filter = filters.named(&name, mode, &mut problems);
     problems.extend(filters.warning(&name, mode));
-    LoadedFilter { filter, problems: sorted(problems), file: Some(path) }
+    LoadedFilter { filter, problems: sorted(problems), file: Some(path.to_path_buf()) }
 }
 
 /// Takes the filter that `jail` has, with its mode and its own `journalmatch`, whether the jail is enabled or not.
 pub fn load_filter_of_jail(layout: &Layout, jail: &str) -> LoadedFilter {
     let loaded = super::load(layout);
     if let Some(settings) = loaded.settings.jails.iter().find(|settings| settings.name.as_str() == jail) {
-        let filter = settings.filter.as_ref();
-        let filter = filter.map(|filter| (Arc::clone(&settings.definition), Arc::clone(filter)));
+        let filter = settings.definition.clone().zip(settings.filter.clone());
         return LoadedFilter { file: None, filter, problems: Vec::new() };
     }
     let own = loaded.problems.into_iter().filter(|problem| problem.jail.as_deref() == Some(jail));

@@ -29,7 +29,7 @@ type Answer = oneshot::Sender<Result<(), Refusal>>;
 /// A piece of what jails that are new or changed would have seen, had they been there.
 pub(super) struct PastOf {
     /// What each jail's filter was made of.
-    definitions: Arc<BTreeMap<JailName, Arc<Definition>>>,
+    definitions: Arc<BTreeMap<JailName, Option<Arc<Definition>>>>,
     source: String,
     until: Cursor,
     sightings: Vec<Sighting>,
@@ -195,7 +195,7 @@ impl Daemon {
 
 /// The part of a journal that changed jails are to read again.
 struct Past {
-    definitions: Arc<BTreeMap<JailName, Arc<Definition>>>,
+    definitions: Arc<BTreeMap<JailName, Option<Arc<Definition>>>>,
     sieve: Sieve,
     source: Source,
     /// The source's name.

@@ -37,7 +37,7 @@ impl Daemon {
     /// Opens everything and says that it is ready.
     pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
         let loaded = settings(&options, &log)?;
-        let Opened { store, restored, forgetful, known } = ledger(&options, &log)?;
+        let Opened { store, mut restored, forgetful, known } = ledger(&options, &log)?;
         point("start.ledger");
         let own = protect::own_addresses();
         let (asides, asides_out) = mpsc::unbounded_channel();
@@ -50,7 +50,8 @@ impl Daemon {
         warden.configure(plan::rules(&loaded.settings, &own));
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
         let counted_from = restored.counted_from.iter().cloned().chain(overdue);
-        warden.restore(restored.bans.clone(), counted_from, restored.pauses.iter().cloned(), clock::now());
+        let bans = std::mem::take(&mut restored.bans);
+        warden.restore(bans, counted_from, restored.pauses.iter().cloned(), clock::now());
         let incomplete = snapshot::take_up(&mut warden, &restored, &loaded.settings);
         warden.clock_was_set(clock::now());
 

@@ -40,7 +40,7 @@ fn jail_view(
     JailView {
         filter: text(|jail| &jail.filter_name),
         mode: text(|jail| &jail.mode),
-        journal_match: jail.map(|jail| jail.journalmatch.clone()).unwrap_or_default(),
+        journal_match: jail.map(|jail| jail.journalmatch().to_vec()).unwrap_or_default(),
         max_retry: rules.map_or(0, |rules| rules.maxretry),
         find_time: rules.map(|rules| rules.findtime).unwrap_or_default(),
         ban_time: rules.map_or(settings.bantime, |rules| rules.bantime),

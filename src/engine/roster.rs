@@ -68,7 +68,7 @@ impl Held {
 }
 
 /// The bans in force.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     held: BTreeMap<Place, Held>,
     /// How many of them each jail has; none that has none.
@@ -86,6 +86,31 @@ impl Roster {
         *self.counts.entry(ban.place.jail.clone()).or_default() += 1;
         self.held.insert(ban.place.clone(), Held::new(ban, state));
         earlier
+    }
+
+    /// Puts many in force at once, the later of the same place in place of the earlier: a fraction of the time that one
+    /// after the other would take.
+    pub fn fill(&mut self, bans: impl IntoIterator<Item = Ban>, state: State) {
+        // They come from a file, each with a copy of its jail's name.
+        let mut names: BTreeSet<JailName> = BTreeSet::new();
+        let mut held = Vec::new();
+        for mut ban in bans {
+            match names.get(&ban.place.jail) {
+                Some(name) => ban.place.jail = name.clone(),
+                None => drop(names.insert(ban.place.jail.clone())),
+            }
+            held.push((ban.place.clone(), Held::new(ban, state)));
+        }
+        self.held.append(&mut held.into_iter().collect());
+        let timed = self.held.values().map(|held| &held.ban).filter(|ban| ban.until != Stamp::NEVER);
+        self.ends = timed.map(|ban| (ban.until, ban.place.clone())).collect();
+        self.counts.clear();
+        for place in self.held.keys() {
+            match self.counts.get_mut(&place.jail) {
+                Some(count) => *count += 1,
+                None => drop(self.counts.insert(place.jail.clone(), 1)),
+            }
+        }
     }
 
     /// Takes the ban of `place` out.
@@ -229,6 +254,26 @@ mod tests {
         assert_eq!(counts(&roster), (2, 0));
         while roster.take_ended(Stamp::from_usec(10)).is_some() {}
         assert_eq!((counts(&roster), roster.len()), ((1, 0), 1));
+    }
+
+    #[test]
+    fn many_at_once_are_as_one_after_the_other() {
+        let bans = || {
+            let other = |ban: Ban| Ban { place: Place { jail: "other".parse().unwrap(), ..ban.place }, ..ban };
+            let ends = [Stamp::from_usec(30), Stamp::NEVER, Stamp::from_usec(20), Stamp::from_usec(10)];
+            let subjects = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.1"];
+            let bans = subjects.into_iter().zip(ends).map(|(subject, until)| ban(subject, until));
+            bans.chain([other(ban("192.0.2.1", Stamp::from_usec(20)))])
+        };
+        let (mut one_by_one, mut at_once) = (Roster::default(), Roster::default());
+        for roster in [&mut one_by_one, &mut at_once] {
+            roster.put(ban("192.0.2.2", Stamp::from_usec(5)), State::Pending);
+            roster.put(ban("192.0.2.9", Stamp::from_usec(5)), State::Pending);
+        }
+        bans().for_each(|ban| drop(one_by_one.put(ban, State::Banned)));
+        at_once.fill(bans(), State::Banned);
+        assert_eq!(at_once, one_by_one);
+        assert_eq!(at_once.count_of(&JailName::manual()), 4);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Who keeps the kernel's table as the policy and the bans want it, one transaction at a time.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
@@ -109,9 +110,12 @@ impl Keeper {
     pub fn restore(&mut self, policy: Policy, bans: &[Element], now: Now) -> Result<Vec<Adopted>, FirewallError> {
         self.policy = policy;
         let survey = self.survey()?;
-        let known: HashSet<&Place> = bans.iter().map(|element| &element.place).collect();
         let mut adopted = Vec::new();
+        let mut known: HashSet<&Place> = HashSet::new();
         for set in self.enforced(&survey) {
+            if known.is_empty() {
+                known.extend(bans.iter().map(|element| &element.place));
+            }
             for found in survey::elements(&mut self.link, &set).map_err(FirewallError::Socket)? {
                 let Some(subject) = subject_of(&set, found.key) else { continue };
                 let place = Place { jail: set.jail.clone(), subject };
@@ -122,7 +126,8 @@ impl Keeper {
         }
         let comment = "adopted";
         let kept = adopted.iter().map(|one| Element { place: one.place.clone(), until: one.until, comment });
-        let all: Vec<Element> = bans.iter().cloned().chain(kept).collect();
+        let all: Cow<'_, [Element]> =
+            if adopted.is_empty() { bans.into() } else { bans.iter().cloned().chain(kept).collect() };
         self.write_anew(&all, now)?;
         Ok(adopted)
     }

@@ -154,10 +154,10 @@ fn rows<T>(
 }
 
 fn past(row: &Row<'_>) -> Option<Past> {
-    let evidence = || evidence::read(&cell::<Option<String>>(row, 9)?.unwrap_or_default());
-    let cause = match cell::<String>(row, 6)?.as_str() {
+    let evidence = || evidence::read(text_or_null(row, 9)?.unwrap_or_default());
+    let cause = match text(row, 6)? {
         "failures" => {
-            let decided = cell::<String>(row, 2)?.parse::<Cursor>().ok()?.entry;
+            let decided = text(row, 2)?.parse::<Cursor>().ok()?.entry;
             Cause::Failures { decided, evidence: evidence()? }
         }
         "configuration" => Cause::Configuration { evidence: evidence()? },
@@ -166,9 +166,9 @@ fn past(row: &Row<'_>) -> Option<Past> {
         _ => return None,
     };
     let ban = Ban { place: place(row)?, since: stamp(row, 3)?, until: until(row, 4)?, failures: cell(row, 5)?, cause };
-    let ended = match cell::<Option<String>>(row, 11)? {
+    let ended = match text_or_null(row, 11)? {
         None => None,
-        Some(word) => Some((stamp(row, 10)?, end(&word, row)?)),
+        Some(word) => Some((stamp(row, 10)?, end(word, row)?)),
     };
     Some(Past { ban, ended })
 }
@@ -184,7 +184,7 @@ fn end(word: &str, row: &Row<'_>) -> Option<End> {
 }
 
 fn checkpoint(row: &Row<'_>) -> Option<Checkpoint> {
-    let cursor = cell::<String>(row, 1)?.parse().ok()?;
+    let cursor = text(row, 1)?.parse().ok()?;
     Some(Checkpoint { source: cell(row, 0)?, cursor, stamp: stamp(row, 2)? })
 }
 
@@ -207,14 +207,14 @@ fn counts(row: &Row<'_>) -> Option<(Counts, u64)> {
 }
 
 fn sessions(row: &Row<'_>) -> Option<Sessions> {
-    Some(Sessions { source: cell(row, 0)?, cursor: cell::<String>(row, 1)?.parse().ok()?, open: cell(row, 2)? })
+    Some(Sessions { source: cell(row, 0)?, cursor: text(row, 1)?.parse().ok()?, open: cell(row, 2)? })
 }
 
 fn attempt(row: &Row<'_>) -> Option<Attempt> {
     Some(Attempt {
         number: cell::<i64>(row, 1)?.cast_unsigned(),
         jail: jail(row)?,
-        address: cell::<String>(row, 2)?.parse().ok()?,
+        address: text(row, 2)?.parse().ok()?,
         stamp: stamp(row, 3)?,
         uid: cell(row, 4)?,
     })
@@ -222,12 +222,12 @@ fn attempt(row: &Row<'_>) -> Option<Attempt> {
 
 /// The first two columns.
 fn place(row: &Row<'_>) -> Option<Place> {
-    Some(Place { jail: jail(row)?, subject: cell::<String>(row, 1)?.parse().ok()? })
+    Some(Place { jail: jail(row)?, subject: text(row, 1)?.parse().ok()? })
 }
 
 /// The first column.
 fn jail(row: &Row<'_>) -> Option<JailName> {
-    cell::<String>(row, 0)?.parse().ok()
+    text(row, 0)?.parse().ok()
 }
 
 fn stamp(row: &Row<'_>, column: usize) -> Option<Stamp> {
@@ -239,6 +239,16 @@ fn until(row: &Row<'_>, column: usize) -> Option<Stamp> {
         None => Some(Stamp::NEVER),
         Some(usec) => usec.try_into().ok().map(Stamp::from_usec),
     }
+}
+
+/// A text, not copied: there may be a hundred thousand rows.
+fn text<'r>(row: &'r Row<'_>, column: usize) -> Option<&'r str> {
+    row.get_ref(column).ok()?.as_str().ok()
+}
+
+/// The same where it may be missing.
+fn text_or_null<'r>(row: &'r Row<'_>, column: usize) -> Option<Option<&'r str>> {
+    row.get_ref(column).ok()?.as_str_or_null().ok()
 }
 
 /// A value of the expected type.

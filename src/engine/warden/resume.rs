@@ -42,9 +42,7 @@ impl Warden {
         pauses: impl IntoIterator<Item = Pause>,
         now: Stamp,
     ) {
-        for ban in bans {
-            self.roster.put(ban, State::Banned);
-        }
+        self.roster.fill(bans, State::Banned);
         self.counted_from.extend(counted_from);
         self.pauses.restore(pauses, now);
     }
