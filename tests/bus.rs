@@ -17,6 +17,7 @@ mod sys;
 #[path = "bus/table.rs"]
 mod table;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ async fn all_properties_at_once_are_what_each_is_by_itself() {
         let documented = file.lines().filter(|line| line.contains("<property ")).count();
         let object = PropertiesProxy::builder(&client).destination("org.banish1").path(path).build().await.unwrap();
         let interface: zbus::names::InterfaceName<'_> = interface.try_into().unwrap();
-        let all = object.get_all(interface.clone()).await.unwrap();
+        let all: BTreeMap<String, _> = object.get_all(interface.clone()).await.unwrap().into_iter().collect();
         assert_eq!(all.len(), documented);
         for (name, value) in all {
             assert_eq!(object.get(interface.clone(), &name).await.unwrap(), value, "{name}");
