@@ -17,6 +17,7 @@ mod sys;
 #[path = "bus/table.rs"]
 mod table;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -71,6 +72,27 @@ async fn what_is_served_is_what_is_documented() {
         let object = IntrospectableProxy::builder(&client).destination("org.banish1").path(path).build().await.unwrap();
         let served = object.introspect().await.unwrap();
         assert_eq!(interface::members(&served, interface), interface::members(&documented, interface));
+    }
+}
+
+#[tokio::test]
+async fn all_properties_at_once_are_what_each_is_by_itself() {
+    let (bus, _world) = open().await;
+    let client = bus.client().await;
+    for (path, interface) in [(PATH, "org.banish1.Manager"), ("/org/banish1/jail/sshd", "org.banish1.Jail")] {
+        let file = std::fs::read_to_string(format!("{}/dbus/{interface}.xml", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let documented = file.lines().filter(|line| line.contains("<property ")).count();
+        let object = PropertiesProxy::builder(&client).destination("org.banish1").path(path).build().await.unwrap();
+        let interface: zbus::names::InterfaceName<'_> = interface.try_into().unwrap();
+        let all: BTreeMap<String, _> = object.get_all(interface.clone()).await.unwrap().into_iter().collect();
+        assert_eq!(all.len(), documented);
+        for (name, value) in all {
+            assert_eq!(object.get(interface.clone(), &name).await.unwrap(), value, "{name}");
+        }
+        assert!(object.get(interface, "NoSuchProperty").await.is_err());
+        let other = "org.freedesktop.DBus.Peer".try_into().unwrap();
+        assert!(object.get_all(other).await.unwrap().is_empty());
+        assert!(object.get_all("org.example.Other".try_into().unwrap()).await.is_err());
     }
 }
 

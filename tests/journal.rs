@@ -468,6 +468,35 @@ fn a_successor_that_comes_while_catching_up_takes_over_at_the_entry_it_names() {
 }
 
 #[test]
+fn asked_for_its_sessions_it_names_its_place_as_soon_as_all_is_fed_and_none_before() {
+    let Some(folder) = folder() else { return };
+    write(&folder.path().join("a.journal"), (0..6000).map(failure));
+    let start = Start::Resume { checkpoint: cursor_of(folder.path(), 5000), feed: FeedFrom::Stamp(Stamp::EPOCH) };
+    let (out, mut news) = channel(1);
+    let following = Plan { once: false, ..plan(folder.path(), start) };
+    let reader = Handle::spawn(following, Box::new(Failures::of(&["attack"])), out).unwrap();
+    // It waits with its first news, and finds the order behind them.
+    reader.save();
+    let (mut fed, mut place) = (false, None);
+    while place.is_none() {
+        match news.blocking_recv().unwrap() {
+            News::Saved { cursor, .. } if !fed => {
+                assert_eq!(cursor, None);
+                reader.save();
+            }
+            News::Saved { cursor, .. } => place = cursor,
+            News::Fed => {
+                fed = true;
+                reader.save();
+            }
+            News::CaughtUp => panic!("it tells before the end"),
+            _ => {}
+        }
+    }
+    assert!(place.is_some_and(|place| place.realtime > stamp_of(5000)));
+}
+
+#[test]
 fn a_reader_that_does_not_hear_what_is_there_is_opened_anew() {
     let Some(folder) = folder() else { return };
     write(&folder.path().join("a.journal"), (0..10).map(failure));

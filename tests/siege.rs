@@ -222,6 +222,52 @@ async fn floods_of_calls_hold_up_nobody_and_fill_nothing() {
     assert!(described.says("AccessDenied"), "a description of everything is not for everybody");
 }
 
+/// All properties of a jail's object, or one by a name of this length.
+fn properties(name: usize) -> Vec<u8> {
+    let (properties, jail) = ("org.freedesktop.DBus.Properties", "/org/banish1/jail/sshd");
+    match name {
+        0 => call(NAME, jail, properties, "GetAll", &"org.banish1.Jail"),
+        length => call(NAME, jail, properties, "Get", &("org.banish1.Jail", "x".repeat(length))),
+    }
+}
+
+/// Who asks for properties is not counted: what waits is in the bus, and not with us.
+#[tokio::test]
+async fn floods_of_questions_for_properties_hold_up_nobody_and_fill_nothing() {
+    let Some(fort) = Fort::build(JAILS).await else { return };
+    let before = fort.banishd.memory();
+    fort.withstands("10,000 times all properties at once", |address| {
+        let mut raw = Raw::connect(address, NOBODY).unwrap();
+        (0..10_000).for_each(|_| raw.write(&properties(0)).unwrap());
+        raw.answers(10_000).unwrap();
+    })
+    .await;
+    fort.withstands("10,000 times all properties of 20 clients", |address| {
+        let mut all: Vec<Raw> = (0..20).map(|_| Raw::connect(address, NOBODY).unwrap()).collect();
+        for _ in 0..500 {
+            all.iter_mut().for_each(|raw| raw.write(&properties(0)).unwrap());
+        }
+        all.iter_mut().for_each(|raw| assert!(raw.answers(500).is_ok()));
+    })
+    .await;
+    fort.withstands("10,000 times all properties for clients that never read", |address| {
+        let mut all: Vec<Raw> = (0..20).map(|_| Raw::connect(address, NOBODY).unwrap()).collect();
+        for _ in 0..500 {
+            all.iter_mut().for_each(|raw| raw.write(&properties(0)).unwrap());
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    })
+    .await;
+    fort.withstands("300 names of 1 MiB", |address| {
+        let mut raw = Raw::connect(address, NOBODY).unwrap();
+        (0..300).for_each(|_| raw.write(&properties(1 << 20)).unwrap());
+        raw.answers(300).unwrap();
+    })
+    .await;
+    let after = fort.banishd.memory();
+    assert!(after < before + GROWTH / 4, "{before} KiB, then {after}");
+}
+
 #[tokio::test]
 async fn spoilt_messages_and_hostile_words_do_nothing() {
     let Some(fort) = Fort::build(1).await else { return };

@@ -18,9 +18,10 @@ mod space;
 mod sys;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use banish::config::{Layout, Location, load};
 use banish::engine::time::Stamp;
@@ -224,6 +225,128 @@ fn a_reload_takes_up_a_source_and_leaves_one_and_comes_back_to_where_it_was() {
         world.jail("source = [\"local\", \"box\"]");
         running.reload();
         until("what was missed is read", || banned() == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        running.stop();
+    });
+}
+
+/// What of this a daemon has told its service manager since the last time.
+fn told(service: &UnixDatagram, what: &str) -> usize {
+    let mut buffer = [0; 4096];
+    let texts = std::iter::from_fn(|| service.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()));
+    texts.filter(|text| String::from_utf8_lossy(text).contains(what)).count()
+}
+
+#[test]
+fn a_file_system_that_hangs_holds_up_neither_start_nor_bans_nor_watchdog_nor_end() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        sys::leave_mounts().unwrap();
+        assert!(Command::new("mount").args(["--make-rprivate", "/"]).status().unwrap().success());
+        std::fs::create_dir(world.root.path("container")).unwrap();
+        world.jail("source = [\"local\", \"fleet\", \"box\"]");
+        world.log("container/system.journal", failures("192.0.2.2", 5, now() - 60 * SECOND));
+        world.log("remote/remote-a.journal", failures("192.0.2.3", 5, now() - 60 * SECOND));
+        let [fleet, container] = ["remote", "container"].map(|name| world.root.path(name));
+        let hang = |at: &Path| match sys::mount_hanging(at) {
+            Ok(device) => Some(device),
+            Err(error) => {
+                eprintln!("skipped: no file system that hangs ({error})");
+                None
+            }
+        };
+        let (Some(one), Some(other)) = (hang(&fleet), hang(&container)) else { return };
+        let service = UnixDatagram::bind(world.root.path("service")).unwrap();
+        service.set_nonblocking(true).unwrap();
+        let command = || {
+            let mut command = daemon::banishd(world.root.root());
+            command.env("NOTIFY_SOCKET", world.root.path("service")).env("WATCHDOG_USEC", "2000000");
+            command
+        };
+        let running = Running::start_as(command(), world.root.root(), PATIENCE);
+        let said = running.said();
+        assert!(said.contains("cannot read the journal fleet: its directory does not answer"), "{said}");
+        assert!(said.contains("cannot read the journal box: it does not answer"), "{said}");
+        world.log("journal/a.journal", failures("192.0.2.1", 5, now() - 60 * SECOND));
+        until("the others are read", || banned() == ["192.0.2.1"]);
+        assert!(told(&service, "READY=1") > 0);
+        until("the watchdog is fed", || told(&service, "WATCHDOG=1") > 0);
+        // It answers again: with errors, and then with what there is.
+        drop((one, other));
+        for at in [&fleet, &container] {
+            assert!(Command::new("umount").arg(at).status().unwrap().success());
+        }
+        until("all is read", || banned() == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let again = hang(&fleet).zip(hang(&container));
+        let begun = Instant::now();
+        running.stop();
+        assert!(begun.elapsed() < PATIENCE / 2);
+
+        // It is told to end while nothing of it has answered yet.
+        let mut starting = command().args(["--bus-address", "none"]).stderr(Stdio::null()).spawn().unwrap();
+        until("it is ready", || told(&service, "READY=1") > 0);
+        let begun = Instant::now();
+        assert!(Command::new("kill").arg(starting.id().to_string()).status().unwrap().success());
+        assert!(starting.wait().unwrap().success() && begun.elapsed() < PATIENCE / 2);
+        drop(again);
+        for at in [&fleet, &container] {
+            assert!(Command::new("umount").arg(at).status().unwrap().success());
+        }
+    });
+}
+
+/// A second jail that reads the container's journal, and bans nobody.
+fn keeper(world: &World, enabled: bool) {
+    let keys = format!("enabled = {enabled}\nfilter = \"sshd\"\nsource = \"box\"\nmaxretry = 1000\n");
+    world.root.write("etc/jail.d/keeper.toml", &format!("[jail.keeper]\n{keys}"));
+}
+
+/// A world whose ledger knows how far the container's journal was read, by another jail than the one that is to count
+/// the four failures in it.
+fn world_of_a_keeper() -> Option<World> {
+    let world = World::new()?;
+    std::fs::create_dir(world.root.path("container")).unwrap();
+    world.jail("source = \"local\"");
+    keeper(&world, true);
+    world.log("journal/a.journal", failures("192.0.2.9", 1, now() - 60 * SECOND));
+    world.log("container/system.journal", failures("192.0.2.1", 4, now() - 60 * SECOND));
+    Running::start(world.root.root(), PATIENCE).stop();
+    Some(world)
+}
+
+fn carry(world: &World, from: &str, to: &str) {
+    std::fs::rename(world.root.path(from), world.root.path(to)).unwrap();
+}
+
+#[test]
+fn what_a_jail_has_not_read_of_a_source_that_was_away_is_not_passed_over_by_the_next_run() {
+    in_space(|| {
+        let Some(world) = world_of_a_keeper() else { return };
+        let running = Running::start(world.root.root(), PATIENCE);
+        keeper(&world, false);
+        running.reload();
+        carry(&world, "container", "away");
+        world.jail("source = [\"local\", \"box\"]");
+        running.reload();
+        until("it is away", || running.has_said("cannot read the journal box: "));
+        // It keeps what the jail has counted: nothing in the container's journal.
+        running.stop();
+        carry(&world, "away", "container");
+        world.log("container/system.journal", failures("192.0.2.1", 1, now() - 30 * SECOND));
+        world.once();
+        assert_eq!(banned(), ["192.0.2.1"]);
+    });
+}
+
+#[test]
+fn the_past_of_a_source_that_is_away_at_a_start_is_read_when_it_comes() {
+    in_space(|| {
+        let Some(world) = world_of_a_keeper() else { return };
+        carry(&world, "container", "away");
+        world.jail("source = [\"local\", \"box\"]");
+        let running = Running::start(world.root.root(), PATIENCE);
+        carry(&world, "away", "container");
+        world.log("container/system.journal", failures("192.0.2.1", 1, now() - 30 * SECOND));
+        until("its past counts", || banned() == ["192.0.2.1"]);
         running.stop();
     });
 }

@@ -10,10 +10,13 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
-            match options.restore {
+            let outcome = match options.restore {
                 true => runtime.block_on(banish::daemon::restore(options)),
                 false => runtime.block_on(banish::daemon::run(options)),
-            }
+            };
+            // A thread that a file system holds up ends with the process.
+            runtime.shutdown_background();
+            outcome
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

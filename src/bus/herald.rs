@@ -13,6 +13,7 @@ use super::desk::{self, Desk};
 use super::jail::{self, Jail};
 use super::manager::{self, Manager};
 use super::objects::{self, Objects, Properties};
+use super::properties;
 use super::{PATH, path};
 use crate::engine::ban::JailName;
 
@@ -118,7 +119,9 @@ async fn exchange(
     }
     // All are there before the first is told of.
     for name in wanted.difference(served) {
-        server.at(&path::of_jail(name), Jail::new(Arc::clone(desk), name.clone())).await?;
+        let path = path::of_jail(name);
+        server.at(&path, Jail::new(Arc::clone(desk), name.clone())).await?;
+        properties::serve::<Jail>(connection, &path).await?;
     }
     for name in wanted.difference(served) {
         let properties = objects::of_jail(connection, name).await?;

@@ -7,6 +7,7 @@ use zbus::{Connection, Variant, fdo, interface};
 
 use super::desk::{Desk, Plea};
 use super::objects::Properties;
+use super::properties::Shown;
 use super::refusal::Refusal;
 use super::request::JailView;
 use crate::engine::ban::JailName;
@@ -68,8 +69,19 @@ impl Jail {
 
     async fn show<T>(&self, part: impl FnOnce(&JailView) -> T) -> fdo::Result<T> {
         let jails = self.desk.views.jails().await?;
-        let gone = || fdo::Error::UnknownObject(format!("jail {} is gone", self.name));
-        jails.get(&self.name).map(part).ok_or_else(gone)
+        jails.get(&self.name).map(part).ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> fdo::Error {
+        fdo::Error::UnknownObject(format!("jail {} is gone", self.name))
+    }
+}
+
+impl Shown for Jail {
+    async fn all(&self) -> fdo::Result<Properties> {
+        let jails = self.desk.views.jails().await?;
+        let view = jails.get(&self.name).ok_or_else(|| self.gone())?;
+        Ok(Jail::properties(view)?)
     }
 }
 

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, OwnedObjectPath, fdo, interface};
+use zbus::{Connection, OwnedObjectPath, Variant, fdo, interface};
 
 use super::desk::{self, Desk, Plea};
+use super::objects::Properties;
 use super::path;
 use super::polkit::Right;
+use super::properties::Shown;
 use super::proxy::{Finding, ListedBan};
 use super::refusal::Refusal;
 use super::request::{BanRow, ManagerView, Page, Request};
@@ -34,6 +36,23 @@ impl Manager {
 
     async fn show<T>(&self, part: impl FnOnce(&ManagerView) -> T) -> fdo::Result<T> {
         Ok(part(&*self.desk.views.manager().await?))
+    }
+}
+
+impl Shown for Manager {
+    async fn all(&self) -> fdo::Result<Properties> {
+        let view = self.desk.views.manager().await?;
+        let all: [(&str, Variant<'_>); 8] = [
+            ("Version", self.version().into()),
+            ("BansActive", view.bans_active.into()),
+            ("BansTotal", view.bans_total.into()),
+            ("FailuresTotal", view.failures_total.into()),
+            ("EntriesRead", view.entries_read.into()),
+            ("LastEntryUSec", view.last_entry.usec().into()),
+            ("CatchingUp", view.catching_up.into()),
+            ("FirewallState", view.firewall_state.word().into()),
+        ];
+        all.into_iter().map(|(name, value)| Ok((name.to_owned(), value.try_into()?))).collect()
     }
 }
 

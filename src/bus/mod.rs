@@ -10,6 +10,7 @@ mod manager;
 mod objects;
 mod path;
 mod polkit;
+mod properties;
 pub mod proxy;
 pub mod refusal;
 pub mod request;
@@ -21,9 +22,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::fdo::RequestNameFlags;
+use zbus::{Connection, ObjectPath};
 
 pub use desk::{CALLS_IN_ALL, CALLS_PER_SENDER, CALLS_PER_USER};
 pub use manager::ROWS;
@@ -112,6 +113,14 @@ impl Bus {
             builder = builder.serve_at(path::of_jail(&name), Jail::new(Arc::clone(&desk), name));
         }
         let connection = builder.build().await.map_err(BusError::Connect)?;
+        let own = async {
+            properties::serve::<Manager>(&connection, &ObjectPath::from_static_str(PATH)?).await?;
+            for name in desk.jails() {
+                properties::serve::<Jail>(&connection, &path::of_jail(&name)).await?;
+            }
+            Ok(())
+        };
+        own.await.map_err(BusError::Connect)?;
         match connection.request_name_with_flags(NAME, RequestNameFlags::DO_NOT_QUEUE).await {
             Ok(_) => {}
             Err(zbus::Error::NameTaken) => return Err(BusError::NameTaken),

@@ -15,6 +15,7 @@ use zbus::{Connection, ObjectPath, OwnedVariant, interface};
 use super::desk::Desk;
 use super::jail::Jail;
 use super::path;
+use super::properties::Shown;
 use super::refusal::Refusal;
 use crate::engine::ban::JailName;
 
@@ -79,9 +80,7 @@ pub async fn of_jail(connection: &Connection, name: &JailName) -> zbus::Result<P
 }
 
 /// The properties of the interface `I` of the object at `path`.
-pub async fn of<I: Interface>(connection: &Connection, path: &ObjectPath<'_>) -> zbus::Result<Properties> {
-    let server = connection.object_server();
-    let object = server.interface::<_, I>(path).await?;
-    let properties = object.get().await.get_all(server, connection, None, object.signal_emitter()).await?;
-    Ok(properties)
+pub async fn of<I: Shown>(connection: &Connection, path: &ObjectPath<'_>) -> zbus::Result<Properties> {
+    let object = connection.object_server().interface::<_, I>(path).await?;
+    Ok(object.get().await.all().await?)
 }

@@ -12,6 +12,7 @@ pub mod options;
 mod orders;
 mod plan;
 pub mod protect;
+mod pulse;
 mod reading;
 mod reload;
 pub mod report;
@@ -19,6 +20,7 @@ mod requests;
 mod restore;
 mod retries;
 mod saving;
+mod search;
 mod snapshot;
 mod sources;
 mod start;
@@ -124,8 +126,8 @@ struct Daemon {
     progress: Progress,
     /// By which the past of changed jails comes.
     pasts: mpsc::Sender<reload::PastOf>,
-    /// How many journals' past is being read for some jails.
-    feeding: usize,
+    /// The readings whose past is being read for some jails, each as often as it is.
+    feeding: Vec<String>,
     snapshots: snapshot::Snapshots,
     own: OwnAddresses,
     /// What happens beside the loop and comes back to it.
@@ -162,12 +164,16 @@ struct OwnAddresses {
 
 /// What was done beside the loop.
 enum Aside {
-    /// All threads answered, or one did not.
+    /// All threads that the daemon cannot do without answered, or one did not.
     Pulse(bool),
+    /// Which of the further journals' threads answered, and which did not.
+    Heard(Vec<(String, bool)>),
     /// The configuration was loaded for a reload.
     Loaded(Box<reload::Load>),
-    /// What there is of the further sources was looked up.
-    Found(sources::Found),
+    /// What there is of a further source was looked up.
+    Found(search::Found),
+    /// It is not answered what there is of it.
+    Hangs(crate::config::Source),
     /// The bus was tried again.
     Served(Result<Option<Bus>, bus::BusError>),
     /// The ledger was tried again.
@@ -243,11 +249,9 @@ impl Daemon {
             Event::Notices(notices) => self.heal(notices).await,
             Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
             Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
-            Event::Aside(Aside::Found(found)) => {
-                self.looked();
-                self.read_found(found);
-                self.settle().await;
-            }
+            Event::Aside(Aside::Heard(answers)) => self.heard(answers).await,
+            Event::Aside(Aside::Found(found)) => self.found(found).await,
+            Event::Aside(Aside::Hangs(source)) => self.hangs(source).await,
             Event::Past(past) => self.fed(past).await,
             Event::Aside(Aside::Served(served)) => self.served(served),
             Event::Aside(Aside::Reopened(opened)) => self.ledger_reopened(*opened).await,
@@ -365,6 +369,17 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
+    }
+
+    /// Configures a jail that reads what senders leave in a directory.
+    #[expect(clippy::disallowed_methods, reason = "tests are an edge")]
+    pub(in crate::daemon) fn configure_fleet(root: &Path, directory: &str) {
+        let directory = root.join(directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        let jail = "[jail.fleet]\nenabled = true\nfilter = 'x'\nsource = 'fleet'\n";
+        let text = format!("[source.fleet]\nremote = {directory:?}\n{jail}");
+        std::fs::write(root.join("etc/banish.toml"), text).unwrap();
     }
 
     /// A daemon with that configuration that has caught up with an empty journal; without firewall, ledger and bus.

@@ -23,7 +23,8 @@ impl Daemon {
                 self.settle().await;
             }
             News::End => {
-                self.stop = self.readings.ended(at);
+                self.readings.ended(at);
+                self.stop = self.readings.are_done();
                 self.settle().await;
             }
             News::Gap { from, to } => {
@@ -37,6 +38,7 @@ impl Daemon {
                 let error = super::effects::chain(&error);
                 let reading = self.readings.at(at);
                 reading.failure = Some(error.clone());
+                reading.silent = false;
                 let source = reading.name.clone();
                 self.log.tell(Record::ReaderFailed { source, error });
                 // The others do not wait for it.
@@ -44,8 +46,9 @@ impl Daemon {
             }
             News::Reopened { reason } => {
                 let reading = self.readings.at(at);
-                reading.failure = None;
-                let source = reading.name.clone();
+                (reading.failure, reading.silent) = (None, false);
+                self.read_unread(at);
+                let source = self.readings.at(at).name.clone();
                 let reason = match reason {
                     Reason::Deaf => "there were entries that it had not heard of",
                     Reason::Failed => "it can be read again",
@@ -61,6 +64,9 @@ impl Daemon {
         let reading = self.readings.at(at);
         if let Some(cursor) = harvest.cursor {
             reading.reached = Some(Reached { cursor, stamp: harvest.stamp });
+            if std::mem::take(&mut reading.fresh) && self.progress.caught_up {
+                self.snapshots.hasten();
+            }
         }
         // What a filter sights that has been changed since says nothing; the new one reads the entry again.
         harvest.sightings.retain(|sighting| !reading.changes.iter().any(|change| change.outdates(&sighting.jail)));

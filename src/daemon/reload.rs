@@ -31,6 +31,7 @@ pub(super) struct PastOf {
     /// What each jail's filter was made of.
     definitions: Arc<BTreeMap<JailName, Option<Arc<Definition>>>>,
     source: String,
+    until: Cursor,
     sightings: Vec<Sighting>,
     /// No more comes.
     last: bool,
@@ -152,26 +153,40 @@ impl Daemon {
             from,
             until,
         };
-        self.feeding += 1;
+        self.feeding.push(reading.name.clone());
         let pasts = self.pasts.clone();
         tokio::task::spawn_blocking(move || past.read(&pasts));
+    }
+
+    /// Tries again what could not be read of the past in the reading at this place.
+    pub(super) fn read_unread(&mut self, at: usize) {
+        for (jails, until) in std::mem::take(&mut self.readings.at(at).unread) {
+            self.read_past(at, &|jail| jails.contains(jail), until);
+        }
     }
 
     /// A piece of the past of new and changed jails: their windows are filled, and decided once when it was the last.
     /// What was read with a filter that has been changed again since says nothing.
     pub(super) async fn fed(&mut self, past: PastOf) {
-        if let Some(error) = past.error {
-            self.log.tell(Record::ReaderFailed { source: past.source, error });
-        }
         let valid: BTreeSet<JailName> = plan::enabled(&self.settings)
             .filter(|jail| past.definitions.get(&jail.name).is_some_and(|read| *read == jail.definition))
             .map(|jail| jail.name.clone())
             .collect();
+        if let Some(error) = past.error {
+            // Else the next run would take these jails' counts for whole.
+            if let Some(reading) = self.readings.iter_mut().find(|reading| reading.name == past.source) {
+                reading.unread.push((valid.clone(), past.until));
+            }
+            self.log.tell(Record::ReaderFailed { source: past.source.clone(), error });
+        }
         let sightings: Vec<Sighting> =
             past.sightings.into_iter().filter(|sighting| valid.contains(&sighting.jail)).collect();
         self.warden.feed(&sightings, clock::now());
         if past.last {
-            self.feeding = self.feeding.saturating_sub(1);
+            if let Some(at) = self.feeding.iter().position(|name| *name == past.source) {
+                self.feeding.swap_remove(at);
+            }
+            self.snapshots.age();
             let decisions = self.warden.evaluate(clock::now());
             self.carry_out(decisions, First::Kernel).await;
         }
@@ -195,7 +210,8 @@ impl Past {
         let Past { definitions, sieve, source, name, from, until } = self;
         let mut piece = Vec::new();
         let hand_over = |sightings, last, error| {
-            let past = PastOf { definitions: Arc::clone(&definitions), source: name.clone(), sightings, last, error };
+            let (definitions, source) = (Arc::clone(&definitions), name.clone());
+            let past = PastOf { definitions, source, until, sightings, last, error };
             // The loop being gone is the end of the program.
             let _ = pasts.blocking_send(past);
         };

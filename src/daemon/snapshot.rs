@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Snapshots {
     /// Something was read since the last one.
     stale: bool,
+    /// It is not to wait for its time.
+    hastened: bool,
     taken: Option<Instant>,
     /// The readings that have not told their sessions yet; `None` where no snapshot is being taken.
     awaited: Option<BTreeSet<String>>,
@@ -42,6 +44,12 @@ impl Snapshots {
         self.stale = true;
     }
 
+    /// Has the next one come soon: a journal is read on of which none has told yet, and what was counted of it until now
+    /// is nowhere else.
+    pub(super) fn hasten(&mut self) {
+        self.hastened = true;
+    }
+
     /// Gives up the one that is being taken: what it was to hold is not what is counted any more.
     pub(super) fn abandon(&mut self) {
         self.awaited = None;
@@ -49,7 +57,7 @@ impl Snapshots {
 
     /// When one is due; `None` where nothing has changed since the last.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.taken.filter(|_| self.stale).map(|last| last + INTERVAL)
+        self.taken.filter(|_| self.stale).map(|last| if self.hastened { last } else { last + INTERVAL })
     }
 }
 
@@ -63,14 +71,19 @@ impl Daemon {
     /// read, it is put off.
     pub(super) fn begin_snapshot(&mut self, now: Instant) {
         self.snapshots.taken = Some(now);
-        self.snapshots.awaited = None;
-        let settled = self.progress.caught_up && self.feeding == 0;
-        if !settled || self.readings.iter().any(|reading| !reading.changes.is_empty()) {
+        self.snapshots.hastened = false;
+        // Who has not told since the last time may never: the others do not wait for it again.
+        let silent = self.snapshots.awaited.take().unwrap_or_default();
+        if !self.progress.caught_up
+            || self.is_fed_further()
+            || self.readings.iter().any(|reading| reading.is_read() && !reading.changes.is_empty())
+        {
             return;
         }
         self.snapshots.sessions.clear();
-        // Of one that cannot be read now, what was kept earlier stays.
-        let asked = self.readings.iter().filter(|reading| reading.caught_up && reading.is_read());
+        // Of one that cannot be read now, what was kept earlier stays where it holds with these counts too.
+        let asked = self.readings.iter().filter(|reading| reading.is_read() && reading.unread.is_empty());
+        let asked = asked.filter(|reading| !silent.contains(&reading.name));
         let asked: BTreeSet<String> =
             asked.inspect(|reading| reading.handle.save()).map(|one| one.name.clone()).collect();
         self.snapshots.awaited = Some(asked).filter(|asked| !asked.is_empty());
@@ -91,20 +104,30 @@ impl Daemon {
             return;
         }
         self.snapshots.awaited = None;
-        if self.feeding > 0 {
+        let told = &self.snapshots.sessions;
+        if self.is_fed_further() || self.feeding.iter().any(|name| told.iter().any(|one| one.source == *name)) {
             // The past of a jail has begun to be read meanwhile, for a journal that came.
             return;
         }
         self.snapshots.stale = false;
-        let snapshot = Snapshot {
-            counts: self.counts(),
-            sessions: std::mem::take(&mut self.snapshots.sessions),
-            attempts_from: counted_from(&self.settings),
-        };
+        let sessions = std::mem::take(&mut self.snapshots.sessions);
+        let kept = self.readings.kept.clone();
+        self.readings.kept.extend(sessions.iter().map(|told| told.source.clone()));
+        let snapshot = Snapshot { counts: self.counts(), sessions, kept, attempts_from: counted_from(&self.settings) };
         let changes = vec![Change::Snapshot(snapshot)];
         // The counts must not be ahead of the checkpoint.
         let checkpoints = self.checkpoints();
         self.commit(Transaction { checkpoints, changes }, Durability::Entries).await;
+        // What could not be read before is tried again now and then: behind the snapshot, which it puts off.
+        for at in 0..self.readings.iter().count() {
+            self.read_unread(at);
+        }
+    }
+
+    /// Is the past of a journal being read for some jails, and the journal read on? Where it is not, the snapshot says
+    /// nothing of it, and its file system may hang for as long as it likes.
+    fn is_fed_further(&self) -> bool {
+        self.readings.iter().any(|reading| reading.is_read() && self.feeding.contains(&reading.name))
     }
 
     fn counts(&self) -> Vec<(Counts, u64)> {
@@ -175,8 +198,11 @@ fn counted_from(settings: &Settings) -> Stamp {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sources::Readings;
     use super::super::tests::{configure, opened, step};
     use super::super::upkeep::instant;
+    use super::*;
+    use crate::journal::{Harvest, News, Phase};
 
     /// What is counted after the reload is not what the sessions were told for, and of a changed jail it is nothing yet.
     #[tokio::test]
@@ -210,5 +236,82 @@ mod tests {
             }
             assert_eq!(daemon.snapshots.stale, changed, "it is still to be taken, or it was");
         }
+    }
+
+    /// What is counted while a jail's past is being read is not all of it.
+    #[tokio::test]
+    async fn a_snapshot_that_the_past_of_a_jail_came_in_between_is_given_up() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut daemon, mut inbox) = opened(root.path()).await;
+        daemon.snapshots.age();
+        let name = daemon.readings.at(0).name.clone();
+        for (before, between) in [(true, true), (false, true), (false, false)] {
+            let feeding = |is_fed: bool| if is_fed { vec![name.clone()] } else { vec!["one that hangs".into()] };
+            daemon.feeding = feeding(before);
+            daemon.begin_snapshot(instant());
+            assert_eq!(daemon.snapshots.awaited.is_some(), !before, "it is put off or begun");
+            daemon.feeding = feeding(between);
+            while daemon.snapshots.awaited.is_some() {
+                step(&mut daemon, &mut inbox).await;
+            }
+            assert_eq!(daemon.snapshots.stale, between, "it is still to be taken, or it was");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_does_not_answer_holds_up_one_snapshot_and_not_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut daemon, _inbox) = opened(root.path()).await;
+        for asked in [true, false, true] {
+            daemon.begin_snapshot(instant());
+            assert_eq!(daemon.snapshots.awaited.is_some(), asked);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_is_read_on_for_the_first_time_is_in_a_snapshot_soon_at_its_end_or_not() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut daemon, mut inbox) = opened(root.path()).await;
+        let harvest = |number: u64| {
+            let cursor = format!("s={0};i={number:x};b={0};m=1;t=2;x=3", "1".repeat(32));
+            let stamp = Stamp::from_usec(number);
+            let (sightings, suppressed) = (Vec::new(), Vec::new());
+            let cursor = Some(cursor.parse().unwrap());
+            News::Harvest(Harvest {
+                sightings,
+                phase: Phase::Live,
+                cursor,
+                stamp,
+                entries: 1,
+                unreadable: 0,
+                suppressed,
+            })
+        };
+        let now = instant();
+        daemon.readings.at(0).caught_up = false;
+        daemon.snapshots.taken = Some(now);
+        for (number, wait) in [(1, Duration::ZERO), (2, INTERVAL)] {
+            daemon.hear(0, harvest(number)).await;
+            assert_eq!(daemon.snapshots.due(), Some(now + wait));
+            daemon.begin_snapshot(now);
+            while daemon.snapshots.awaited.is_some() {
+                step(&mut daemon, &mut inbox).await;
+            }
+        }
+    }
+
+    /// What would be kept of a journal that did not tell does not go with jails that are others now.
+    #[tokio::test]
+    async fn of_a_journal_that_is_away_only_what_goes_with_the_jails_of_now_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut daemon, _inbox) = opened(root.path()).await;
+        let cursor = format!("s={0};i=1;b={0};m=1;t=2;x=3", "1".repeat(32)).parse().unwrap();
+        let sessions = Sessions { source: "away".into(), cursor, open: Vec::new() };
+        let kept = |incomplete| Readings::new(Vec::new(), vec![sessions.clone()], incomplete).kept;
+        assert_eq!(kept(BTreeSet::new()), BTreeSet::from(["away".to_owned()]));
+        assert_eq!(kept(BTreeSet::from([JailName::manual()])), BTreeSet::new(), "its past is still to be read there");
+        daemon.readings.kept.insert("away".into());
+        daemon.readings.forget_sessions();
+        assert_eq!(daemon.readings.kept, BTreeSet::new());
     }
 }

@@ -84,7 +84,7 @@ impl Daemon {
             requests,
             readings: Readings::new(restored.checkpoints.clone(), restored.snapshot.sessions.clone(), incomplete),
             pasts,
-            feeding: 0,
+            feeding: Vec::new(),
             snapshots: Snapshots::default(),
             progress: Progress::default(),
             own: OwnAddresses { known: own, asked: None },
@@ -189,7 +189,7 @@ impl Daemon {
         }
         point("close.ledger");
         self.log.tell(Record::Stopped { bans: self.warden.roster().len() });
-        self.readings.join();
+        self.readings.join().await;
         point("close.end");
     }
 }

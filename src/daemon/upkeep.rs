@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::crash::point;
 use super::effects::First;
 use super::report::{Record, counted};
-use super::{Aside, Daemon, clock, notify, plan, protect, start};
+use super::{Aside, Daemon, clock, notify, plan, protect, pulse, start};
 use crate::bus::{Bus, BusError};
 use crate::ledger::{Durability, Transaction};
 
@@ -17,8 +17,6 @@ const CHECKPOINT: Duration = Duration::from_secs(5);
 const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// This machine's addresses are asked for anew this often at the most.
 const ADDRESSES: Duration = Duration::from_secs(30);
-/// A thread that has not answered in this time does not go round.
-const PULSE: Duration = Duration::from_secs(10);
 /// The longest sleep towards an instant of the wall clock, which may be set while we sleep.
 const DOZE: Duration = Duration::from_secs(600);
 /// So often it is looked whether journals of further senders have come.
@@ -36,12 +34,12 @@ pub(super) struct Agenda {
     evicted: (u64, Option<Instant>),
     /// How many searches were told to have ended without an answer, and when.
     gave_up: (u64, Option<Instant>),
-    pulse: Option<Instant>,
-    pulsing: bool,
+    /// When the threads are asked whether they go round.
+    pub pulse: Option<Instant>,
+    /// They have been asked.
+    pub pulsing: bool,
     purge: Option<Instant>,
     look: Option<Instant>,
-    /// It is being looked: a directory that hangs is not asked again and again.
-    looking: bool,
 }
 
 impl Daemon {
@@ -97,9 +95,7 @@ impl Daemon {
         self.tell_evicted(now);
         self.tell_given_up(now);
         if due(self.agenda.look) {
-            if !std::mem::replace(&mut self.agenda.looking, true) {
-                self.look_for_senders();
-            }
+            self.look_for_senders();
             self.plan_to_look();
         }
         if self.untold_status {
@@ -126,7 +122,7 @@ impl Daemon {
         if self.forgetful {
             self.debt.retry.failed(now);
         }
-        self.agenda.pulse = notify::watchdog_interval().map(|interval| now + interval);
+        self.agenda.pulse = Some(now + pulse::interval());
         self.plan_snapshots(now);
         self.agenda.purge = self.ledger.is_some().then(|| now + Duration::from_secs(60));
         self.plan_to_look();
@@ -134,52 +130,12 @@ impl Daemon {
 
     /// Puts the next look for senders on the agenda, where any may come.
     pub(super) fn plan_to_look(&mut self) {
-        self.agenda.look = self.expects_senders().then(|| instant() + LOOK);
+        self.plan_to_look_at(instant() + LOOK);
     }
 
-    /// What was looked for has been told.
-    pub(super) fn looked(&mut self) {
-        self.agenda.looking = false;
-    }
-
-    /// Asks every thread whether it goes round. The answer comes back as an [`Aside`], so that one that hangs does not
-    /// hang the loop; without it systemd is not told that we live.
-    fn ask_for_pulse(&mut self, now: Instant) {
-        self.agenda.pulse = notify::watchdog_interval().map(|interval| now + interval);
-        if std::mem::replace(&mut self.agenda.pulsing, true) {
-            return;
-        }
-        let readers = self.readings.probes();
-        let firewall = self.firewall.clone();
-        let ledger = self.ledger.clone();
-        let asides = self.asides.clone();
-        tokio::spawn(async move {
-            let all = async {
-                for reader in readers {
-                    if reader.await.is_err() {
-                        return false;
-                    }
-                }
-                (match firewall {
-                    Some(firewall) => firewall.alive().await.is_ok(),
-                    None => true,
-                }) && match ledger {
-                    Some(ledger) => ledger.alive().await,
-                    None => true,
-                }
-            };
-            let alive = tokio::time::timeout(PULSE, all).await.unwrap_or(false);
-            // The loop being gone is the end of the program.
-            let _ = asides.send(Aside::Pulse(alive));
-        });
-    }
-
-    /// All threads have answered, or not.
-    pub(super) fn pulse(&mut self, alive: bool) {
-        self.agenda.pulsing = false;
-        if alive {
-            notify::alive();
-        }
+    /// … at this time.
+    pub(super) fn plan_to_look_at(&mut self, at: Instant) {
+        self.agenda.look = self.expects_senders().then_some(at);
     }
 
     async fn purge(&mut self, now: Instant) {
@@ -312,36 +268,4 @@ impl Daemon {
 /// Now, by the monotonic clock.
 pub(super) fn instant() -> Instant {
     Instant::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Aside;
-    use super::super::tests::opened;
-    use super::*;
-
-    /// The one thread for what blocks stands for all of them: it hangs, and nothing may queue up behind it.
-    #[test]
-    fn a_directory_of_senders_that_hangs_is_asked_once() {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
-        runtime.block_on(async {
-            let root = tempfile::tempdir().unwrap();
-            let (mut daemon, mut inbox) = opened(root.path()).await;
-            for _ in 0..2 {
-                let (release, held) = std::sync::mpsc::channel::<()>();
-                tokio::task::spawn_blocking(move || held.recv());
-                for _ in 0..3 {
-                    daemon.agenda.look = Some(instant());
-                    daemon.upkeep().await;
-                }
-                drop(release);
-                // Whatever was begun before is done when this is.
-                tokio::task::spawn_blocking(|| ()).await.unwrap();
-                let found = std::iter::from_fn(|| inbox.asides.try_recv().ok());
-                assert_eq!(found.filter(|aside| matches!(aside, Aside::Found(_))).count(), 1);
-                daemon.looked();
-            }
-        });
-    }
 }

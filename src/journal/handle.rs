@@ -76,7 +76,7 @@ impl Handle {
         self.bell.ring();
     }
 
-    /// Asks which sessions are open: [`News::Saved`] follows, once nothing is left to be fed.
+    /// Asks which sessions are open: [`News::Saved`] follows.
     pub fn save(&self) {
         // A thread that has ended has told all it knew.
         let _ = self.orders.send(Order::Save);

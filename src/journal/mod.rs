@@ -157,7 +157,8 @@ pub enum News {
     },
     /// What [`Handle::save`] asked for. All sightings up to `cursor` have been handed over before.
     Saved {
-        /// The last entry examined; `None` where there is none yet or the journal cannot name it.
+        /// The last entry examined; `None` where there is none yet, where something is still to be fed, or where the
+        /// journal cannot name it.
         cursor: Option<Cursor>,
         /// The sessions that are open behind it.
         sessions: Vec<OpenSessions>,

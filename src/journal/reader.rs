@@ -164,6 +164,9 @@ impl Reader {
         };
         while is_any && self.harvest(Phase::Feed, Some(&feed.until))? == Close::Full {
             self.line.attend()?;
+            if self.line.is_to_save() {
+                self.line.send(News::Saved { cursor: None, sessions: Vec::new() })?;
+            }
             if let Some(successor) = self.line.successor() {
                 self.examine = successor;
                 self.stream.select(self.examine.terms().as_deref())?;

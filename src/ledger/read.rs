@@ -1,5 +1,6 @@
 //! What was written, read back; a row that makes no sense is counted and passed over, it never stops a start.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,6 +87,7 @@ pub(super) fn restore(db: &Connection, now: Stamp) -> rusqlite::Result<Restored>
         snapshot: Snapshot {
             counts: rows(db, "SELECT jail, config, maxretry, findtime, windows FROM counts", [], counts, &mut lost)?,
             sessions: rows(db, "SELECT source, cursor, open FROM sessions", [], sessions, &mut lost)?,
+            kept: BTreeSet::new(),
             attempts_from: Stamp::EPOCH,
         },
         attempts: {

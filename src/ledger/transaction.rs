@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::engine::ban::{Ban, Cause, End, JailName, Place};
 use crate::engine::entry::Cursor;
@@ -52,8 +52,10 @@ pub struct Key {
 pub struct Snapshot {
     /// What every jail had counted, and a hash of the configuration it counted by.
     pub counts: Vec<(Counts, u64)>,
-    /// How far which sources were read. Another source's earlier one stays.
+    /// How far which sources were read.
     pub sessions: Vec<Sessions>,
+    /// The sources whose earlier sessions hold with these counts too; those of all others go.
+    pub kept: BTreeSet<String>,
     /// Attempts older than this matter to no jail any more and are forgotten.
     pub attempts_from: Stamp,
 }
@@ -148,13 +150,19 @@ impl Transaction {
     }
 
     /// Adds all of a later transaction, so that one that could not be written goes with the next.
-    pub fn absorb(&mut self, later: Transaction) {
+    pub fn absorb(&mut self, mut later: Transaction) {
         for checkpoint in later.checkpoints {
             self.checkpoints.retain(|known| known.source != checkpoint.source);
             self.checkpoints.push(checkpoint);
         }
-        if later.changes.iter().any(|change| matches!(change, Change::Snapshot(_))) {
-            self.changes.retain(|known| !matches!(known, Change::Snapshot(_)));
+        if let Some(latest) = later.changes.iter_mut().find_map(Change::snapshot) {
+            self.changes.retain(|known| match known {
+                Change::Snapshot(earlier) => {
+                    latest.take_the_place_of(earlier);
+                    false
+                }
+                _ => true,
+            });
         }
         self.changes.extend(later.changes);
     }
@@ -192,7 +200,27 @@ impl Transaction {
     }
 }
 
+impl Snapshot {
+    /// Writing this one alone is then writing it behind `earlier`.
+    fn take_the_place_of(&mut self, earlier: &Snapshot) {
+        for sessions in &earlier.sessions {
+            let told = self.sessions.iter().any(|known| known.source == sessions.source);
+            if self.kept.contains(&sessions.source) && !told {
+                self.sessions.push(sessions.clone());
+            }
+        }
+        self.kept.retain(|source| earlier.kept.contains(source));
+    }
+}
+
 impl Change {
+    fn snapshot(&mut self) -> Option<&mut Snapshot> {
+        match self {
+            Change::Snapshot(snapshot) => Some(snapshot),
+            _ => None,
+        }
+    }
+
     /// The ban that begins.
     fn begun(&self) -> Option<&Ban> {
         match self {
@@ -286,5 +314,25 @@ mod tests {
         first.absorb(later);
         assert_eq!(first.checkpoints, [checkpoint("local", 2), checkpoint("container", 7)]);
         assert_eq!(first.changes, [ended(1), snapshot(2), ended(2)]);
+    }
+
+    #[test]
+    fn of_two_snapshots_that_wait_the_later_brings_what_it_keeps_of_the_earlier() {
+        let snapshot = |told: &[&str], kept: &[&str], number| {
+            let told = told.iter().map(|source| Sessions {
+                source: (*source).into(),
+                cursor: checkpoint(source, number).cursor,
+                open: vec![],
+            });
+            let kept = kept.iter().map(|source| (*source).to_owned()).collect();
+            Snapshot { sessions: told.collect(), kept, ..Snapshot::default() }
+        };
+        let change = |snapshot| Transaction { changes: vec![Change::Snapshot(snapshot)], ..Transaction::default() };
+        let mut waiting = change(snapshot(&["a", "b", "c"], &["d", "e"], 1));
+        waiting.absorb(change(snapshot(&["a"], &["b", "d", "f"], 2)));
+        // Of `f` the earlier one kept nothing.
+        let mut expected = snapshot(&["a"], &["d"], 2);
+        expected.sessions.extend(snapshot(&["b"], &[], 1).sessions);
+        assert_eq!(waiting, change(expected));
     }
 }

@@ -79,6 +79,11 @@ fn keep(db: &Connection, snapshot: &Snapshot) -> rusqlite::Result<()> {
             counts.windows
         ])?;
     }
+    let mut known = db.prepare_cached("SELECT source FROM sessions")?;
+    let known = known.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    for source in known.iter().filter(|source| !snapshot.kept.contains(*source)) {
+        db.prepare_cached("DELETE FROM sessions WHERE source = ?1")?.execute([source])?;
+    }
     for Sessions { source, cursor, open } in &snapshot.sessions {
         db.prepare_cached("REPLACE INTO sessions (source, cursor, open) VALUES (?1, ?2, ?3)")?.execute(params![
             source,

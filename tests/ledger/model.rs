@@ -1,6 +1,6 @@
 //! The ledger in the plainest words: a list of bans and a few maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use banish::engine::ban::{Ban, End, JailName, Place};
 use banish::engine::jail::pause::Pause;
@@ -69,9 +69,10 @@ impl Model {
                 Change::Attempted(attempt) => {
                     self.attempts.entry(attempt.number).or_insert_with(|| attempt.clone());
                 }
-                Change::Snapshot(Snapshot { counts, sessions, attempts_from }) => {
+                Change::Snapshot(Snapshot { counts, sessions, kept, attempts_from }) => {
                     self.attempts.retain(|_, attempt| attempt.stamp >= *attempts_from);
                     self.counts = counts.iter().map(|row| (row.0.jail.clone(), row.clone())).collect();
+                    self.sessions.retain(|source, _| kept.contains(source));
                     self.sessions.extend(sessions.iter().map(|row| (row.source.clone(), row.clone())));
                 }
             }
@@ -143,6 +144,7 @@ impl Model {
             snapshot: Snapshot {
                 counts: self.counts.values().cloned().collect(),
                 sessions: self.sessions.values().cloned().collect(),
+                kept: BTreeSet::new(),
                 attempts_from: Stamp::EPOCH,
             },
             attempts: self.attempts.values().cloned().collect(),

@@ -56,9 +56,13 @@ pub struct Running {
 impl Running {
     /// Starts [`banishd`] without a bus and waits until it has caught up.
     pub fn start(root: &Path, patience: Duration) -> Running {
+        Running::start_as(banishd(root), root, patience)
+    }
+
+    /// … by this command.
+    pub fn start_as(mut command: Command, root: &Path, patience: Duration) -> Running {
         let said = root.join("said");
         let log = std::fs::File::create(&said).unwrap();
-        let mut command = banishd(root);
         command.args(["--bus-address", "none"]).stdout(Stdio::null()).stderr(log);
         let running = Running { process: command.spawn().unwrap(), said, patience };
         until_within(patience, "it has caught up", || running.has_said("caught up"));

@@ -11,7 +11,8 @@ use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::{Anchored, Input, MatchKind, Span};
 use regex_automata::{dfa::onepass, hybrid};
-use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
+use regex_syntax::hir::literal::Extractor;
+use regex_syntax::hir::{Capture, Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, Repetition};
 
 /// The most that the automata of a half may need, in bytes. A half that needs more has another engine, or none.
 const AUTOMATON_LIMIT: usize = 256 << 10;
@@ -39,7 +40,9 @@ struct Run {
 enum Half {
     /// There is only one way to match.
     OnePass(Box<onepass::DFA>),
-    Backtrack(BoundedBacktracker),
+    /// There are more. The first is what matches where a group holds the first of its alternatives, an IPv4 address for
+    /// instance, and if there is such a match, it is the one to be found.
+    Backtrack(Option<Box<onepass::DFA>>, BoundedBacktracker),
 }
 
 /// The memory of a search.
@@ -59,7 +62,7 @@ struct HalfMemory {
 #[derive(Debug)]
 enum EngineMemory {
     OnePass(onepass::Cache),
-    Backtrack(backtrack::Cache),
+    Backtrack(Option<onepass::Cache>, backtrack::Cache),
 }
 
 impl Halves {
@@ -133,19 +136,20 @@ impl Run {
 
 impl Half {
     fn of(half: &Hir) -> Option<Half> {
-        let config = thompson::Config::new().utf8(false);
-        let nfa: NFA = thompson::Compiler::new().configure(config).build_from_hir(half).ok()?;
-        let config = onepass::Config::new().size_limit(Some(AUTOMATON_LIMIT));
-        match onepass::Builder::new().configure(config).build_from_nfa(nfa.clone()) {
-            Ok(engine) => Some(Half::OnePass(Box::new(engine))),
-            Err(_) => BoundedBacktracker::new_from_nfa(nfa).ok().map(Half::Backtrack),
+        if let Some(engine) = one_pass(half) {
+            return Some(Half::OnePass(engine));
         }
+        let first = first_choice(half).and_then(|first| one_pass(&first));
+        BoundedBacktracker::new_from_nfa(nfa(half)?).ok().map(|engine| Half::Backtrack(first, engine))
     }
 
     fn memory(&self) -> HalfMemory {
         let (engine, nfa) = match self {
             Half::OnePass(engine) => (EngineMemory::OnePass(engine.create_cache()), engine.get_nfa()),
-            Half::Backtrack(engine) => (EngineMemory::Backtrack(engine.create_cache()), engine.get_nfa()),
+            Half::Backtrack(first, engine) => {
+                let first = first.as_ref().map(|first| first.create_cache());
+                (EngineMemory::Backtrack(first, engine.create_cache()), engine.get_nfa())
+            }
         };
         HalfMemory { engine, slots: vec![None; nfa.group_info().slot_len()] }
     }
@@ -156,12 +160,51 @@ impl Half {
         let slots = &mut memory.slots;
         let found = match (self, &mut memory.engine) {
             (Half::OnePass(engine), EngineMemory::OnePass(cache)) => engine.try_search_slots(cache, &input, slots),
-            (Half::Backtrack(engine), EngineMemory::Backtrack(cache)) => engine.try_search_slots(cache, &input, slots),
+            (Half::Backtrack(first, engine), EngineMemory::Backtrack(own, cache)) => {
+                let quick = first.as_ref().zip(own.as_mut()).map(|(first, own)| first.try_search_slots(own, &input, slots));
+                match quick {
+                    Some(Ok(Some(found))) => Ok(Some(found)),
+                    _ => engine.try_search_slots(cache, &input, slots),
+                }
+            }
             _ => return None,
         };
         found.ok().flatten()?;
         slots.get(1).copied().flatten().map(|end| end.get())
     }
+}
+
+fn nfa(half: &Hir) -> Option<NFA> {
+    let config = thompson::Config::new().utf8(false);
+    thompson::Compiler::new().configure(config).build_from_hir(half).ok()
+}
+
+fn one_pass(half: &Hir) -> Option<Box<onepass::DFA>> {
+    let config = onepass::Config::new().size_limit(Some(AUTOMATON_LIMIT));
+    onepass::Builder::new().configure(config).build_from_nfa(nfa(half)?).ok().map(Box::new)
+}
+
+/// The half with the first alternative of its first group that has some in place of the group's; `None` where a match of
+/// that need not be the first choice: where there is more than one way to get to the group.
+fn first_choice(half: &Hir) -> Option<Hir> {
+    let HirKind::Concat(parts) = half.kind() else { return None };
+    let (at, group, alternatives) = parts.iter().enumerate().find_map(|(at, part)| match part.kind() {
+        HirKind::Capture(group) => match group.sub.kind() {
+            HirKind::Alternation(alternatives) => Some((at, group, alternatives)),
+            _ => None,
+        },
+        _ => None,
+    })?;
+    // One way to get there for whatever the group begins with.
+    let begins = Extractor::new().limit_class(256).limit_literal_len(1).extract(&group.sub);
+    let begins = begins.literals()?.iter().map(|literal| literal.as_bytes().first().copied());
+    let begins: Vec<ClassBytesRange> =
+        begins.map(|byte| byte.map(|byte| ClassBytesRange::new(byte, byte))).collect::<Option<_>>()?;
+    let way = parts[..at].iter().cloned().chain([Hir::class(Class::Bytes(ClassBytes::new(begins)))]);
+    one_pass(&Hir::concat(way.collect()))?;
+    let sub = Box::new(alternatives.first()?.clone());
+    let chosen = Hir::capture(Capture { index: group.index, name: group.name.clone(), sub });
+    Some(Hir::concat(parts[..at].iter().cloned().chain([chosen]).chain(parts[at + 1..].iter().cloned()).collect()))
 }
 
 impl HalfMemory {
@@ -205,6 +248,9 @@ mod tests {
             let [found, expected] = both(pattern, text.as_bytes()).expect("it says something");
             assert_eq!(found, expected, "{text}");
         }
+        let tail = r" from (?:\[?(?P<addr>[0-9]+\.[0-9]+|(?:[0-9a-f]*:)+[0-9a-f]+)\]?) port \d+(?: ssh[12])?$";
+        let tail = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(tail).unwrap();
+        assert!(matches!(Half::of(&tail), Some(Half::Backtrack(Some(_), _))), "an IPv4 address is read in one pass");
         // "invalid user " cannot be the head where the tail begins within it.
         let [found, expected] = both("^a(?:b c)?(.*) c$", b"ab c").expect("it says something");
         assert_eq!(found, expected);
@@ -217,9 +263,9 @@ mod tests {
 
         #[test]
         fn what_they_say_is_what_the_plain_engine_says(
-            head in prop::collection::vec("a|b|\\(a\\)|\\(\\?:ab\\)\\?|\\(a\\|ab\\)|\\(b\\+\\?\\)|\\\\b", 0..4),
+            head in prop::collection::vec("a|b|\\(a\\)|\\(\\?:ab\\)\\?|\\(a\\|ab\\)|\\(b\\+\\?\\)|\\\\b|c\\?\\(a\\+b\\|b\\*a\\)", 0..4),
             run in "\\.\\*|\\(\\.\\*\\)|\\(\\[ab\\]\\*\\)|\\(\\.\\+\\)|\\(\\(a\\)\\*\\)",
-            tail in prop::collection::vec("a|b|\\(b\\)|\\(a\\|ab\\)|\\(\\?:ba\\)\\?|\\(a\\*\\)|\\.\\*|\\\\b|\\(b\\*\\?\\)", 0..4),
+            tail in prop::collection::vec("a|b|\\(b\\)|\\(a\\|ab\\)|\\(\\?:ba\\)\\?|\\(a\\*\\)|\\.\\*|\\\\b|\\(b\\*\\?\\)|c\\?\\(a\\+b\\|\\(\\?:a\\*c\\)\\+b\\?\\)", 0..4),
             text in "[ab]{0,12}|[ab\n]{0,12}|[ab c]{0,12}",
         ) {
             let pattern = format!("^{}{run}{}$", head.concat(), tail.concat());
