@@ -161,7 +161,8 @@ impl Half {
         let found = match (self, &mut memory.engine) {
             (Half::OnePass(engine), EngineMemory::OnePass(cache)) => engine.try_search_slots(cache, &input, slots),
             (Half::Backtrack(first, engine), EngineMemory::Backtrack(own, cache)) => {
-                let quick = first.as_ref().zip(own.as_mut()).map(|(first, own)| first.try_search_slots(own, &input, slots));
+                let quick =
+                    first.as_ref().zip(own.as_mut()).map(|(first, own)| first.try_search_slots(own, &input, slots));
                 match quick {
                     Some(Ok(Some(found))) => Ok(Some(found)),
                     _ => engine.try_search_slots(cache, &input, slots),
