@@ -1,7 +1,8 @@
 //! fail2ban's configuration in our words: read in its whole language, written as our files, and what is lost told.
 //!
 //! Nothing outside of fail2ban's directory is read but the names of services and our own filters, nothing in it is
-//! executed or evaluated, and every expansion is bounded. What a stranger could forge is never made to count: a `journalmatch` that pins nothing attested is left out.
+//! executed or evaluated, and every expansion is bounded. What a stranger could forge is never made to count: a
+//! `journalmatch` that pins nothing attested is left out.
 
 mod action;
 mod definition;
