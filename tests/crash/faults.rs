@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use banish::bus::proxy::{ListedBan, ManagerProxy};
@@ -30,6 +30,9 @@ fn in_world(test: impl FnOnce(&World) + Send + 'static) {
         run("mount", &["--make-rprivate", "/"]);
         let world = World::new();
         test(&world);
+        // A directory that something is mounted on cannot be removed.
+        let unmount = || Command::new("umount").arg("--quiet").arg(world.path("state")).stderr(Stdio::null()).status();
+        while unmount().is_ok_and(|status| status.success()) {}
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
