@@ -136,11 +136,12 @@ impl Run {
 
 impl Half {
     fn of(half: &Hir) -> Option<Half> {
-        if let Some(engine) = one_pass(half) {
+        let nfa = nfa(half)?;
+        if let Some(engine) = one_pass(nfa.clone()) {
             return Some(Half::OnePass(engine));
         }
-        let first = first_choice(half).and_then(|first| one_pass(&first));
-        BoundedBacktracker::new_from_nfa(nfa(half)?).ok().map(|engine| Half::Backtrack(first, engine))
+        let first = first_choice(half).and_then(|first| one_pass(self::nfa(&first)?));
+        BoundedBacktracker::new_from_nfa(nfa).ok().map(|engine| Half::Backtrack(first, engine))
     }
 
     fn memory(&self) -> HalfMemory {
@@ -180,9 +181,9 @@ fn nfa(half: &Hir) -> Option<NFA> {
     thompson::Compiler::new().configure(config).build_from_hir(half).ok()
 }
 
-fn one_pass(half: &Hir) -> Option<Box<onepass::DFA>> {
+fn one_pass(nfa: NFA) -> Option<Box<onepass::DFA>> {
     let config = onepass::Config::new().size_limit(Some(AUTOMATON_LIMIT));
-    onepass::Builder::new().configure(config).build_from_nfa(nfa(half)?).ok().map(Box::new)
+    onepass::Builder::new().configure(config).build_from_nfa(nfa).ok().map(Box::new)
 }
 
 /// The half with the first alternative of its first group that has some in place of the group's; `None` where a match of
@@ -202,7 +203,7 @@ fn first_choice(half: &Hir) -> Option<Hir> {
     let begins: Vec<ClassBytesRange> =
         begins.map(|byte| byte.map(|byte| ClassBytesRange::new(byte, byte))).collect::<Option<_>>()?;
     let way = parts[..at].iter().cloned().chain([Hir::class(Class::Bytes(ClassBytes::new(begins)))]);
-    one_pass(&Hir::concat(way.collect()))?;
+    one_pass(nfa(&Hir::concat(way.collect()))?)?;
     let sub = Box::new(alternatives.first()?.clone());
     let chosen = Hir::capture(Capture { index: group.index, name: group.name.clone(), sub });
     Some(Hir::concat(parts[..at].iter().cloned().chain([chosen]).chain(parts[at + 1..].iter().cloned()).collect()))
