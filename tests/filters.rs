@@ -17,7 +17,7 @@ use std::path::Path;
 
 use banish::engine::filter::{Outcome, Trial, Trust};
 use banish::engine::time::Stamp;
-use filter::{Asked, Fields, filter, modes, page, root, shipped, table};
+use filter::{Asked, Fields, definition, filter, modes, page, root, shipped, table};
 use toml::{Table, Value};
 
 /// Whose failure a hostile line is, in the place of `{A}`.
@@ -129,6 +129,96 @@ fn the_lines_of_every_table_get_their_verdicts() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// An entry of a table's daemon that completes a failure by itself in the normal mode, and whose.
+fn failing(table: &Table) -> (BTreeMap<String, String>, String) {
+    let case = cases(table).into_iter().find_map(|case| {
+        let line = case["lines"].as_array()?.first()?.as_array()?;
+        let whose = expected(line, "normal");
+        whose.parse::<std::net::IpAddr>().ok()?;
+        Some((case, line[0].as_str()?.to_owned(), whose.to_owned()))
+    });
+    let (case, text, whose) = case.expect("a line that is a failure");
+    let mut fields = fields_of(table, Some(case));
+    for (name, value) in [("_UID", "0"), ("_GID", "0"), ("_PID", "4242")] {
+        fields.insert(name.into(), value.into());
+    }
+    fields.insert("MESSAGE".into(), text);
+    (fields, whose)
+}
+
+/// `entry` with other values of some fields; an empty one takes the field away.
+fn with(entry: &BTreeMap<String, String>, other: &[(&str, &str)]) -> Fields {
+    let mut entry = entry.clone();
+    entry.extend(other.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    entry.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, value.into_bytes())).collect()
+}
+
+/// The verdict on the last of these entries, which come a second apart.
+fn last_verdict(name: &str, entries: &[(u128, Fields)]) -> String {
+    let mut asked = Asked::new(name, "normal");
+    entries.iter().fold(String::new(), |_, (boot, fields)| asked.verdict(*boot, fields))
+}
+
+/// A local user has a setuid program write what he likes, as root, without a unit and under any identifier.
+#[test]
+fn an_entry_without_a_unit_is_believed_of_a_known_process_alone() {
+    let gone = [("_SYSTEMD_UNIT", "")];
+    let mut tried = 0;
+    for name in shipped() {
+        let journalmatch = definition(&name, "normal").journalmatch;
+        if !journalmatch.iter().any(|line| line.split(' ').any(|word| word == "_SYSTEMD_UNIT=")) {
+            continue;
+        }
+        tried += 1;
+        let (entry, whose) = failing(&table(&format!("tests/filters/{name}.toml")));
+        let seen = (1, with(&entry, &[("MESSAGE", "nothing in particular")]));
+        let now = |other: &[(&str, &str)]| with(&entry, &[&gone[..], other].concat());
+        assert_eq!(last_verdict(&name, &[(1, with(&entry, &[]))]), whose, "{name}");
+        assert_eq!(last_verdict(&name, &[(1, now(&[]))]), "-", "{name}: nothing vouches");
+        assert_eq!(last_verdict(&name, &[seen.clone(), (1, now(&[]))]), whose, "{name}");
+        for (other, why) in [("_PID", "another process"), ("_UID", "another user"), ("_GID", "another group")] {
+            let verdict = last_verdict(&name, &[seen.clone(), (1, now(&[(other, "1000")]))]);
+            assert_eq!(verdict, "-", "{name}: {why}");
+        }
+        assert_eq!(last_verdict(&name, &[seen.clone(), (2, now(&[]))]), "-", "{name}: another boot");
+        assert_eq!(last_verdict(&name, &[seen.clone(), (1, now(&[("SYSLOG_IDENTIFIER", "su")]))]), "-", "{name}");
+        let elsewhere = (1, with(&entry, &[("_SYSTEMD_UNIT", "user@1000.service")]));
+        assert_eq!(last_verdict(&name, &[elsewhere.clone(), (1, now(&[]))]), "-", "{name}: of another unit");
+        let silence = std::iter::repeat_n((1, with(&entry, &[("_PID", "7"), ("MESSAGE", "")])), 10);
+        let late: Vec<_> = [seen.clone()].into_iter().chain(silence).chain([(1, now(&[]))]).collect();
+        assert_eq!(last_verdict(&name, &late), "-", "{name}: the process may be another by now");
+    }
+    assert!(tried >= 10);
+}
+
+/// A user's own processes may have a daemon's unit, and a setuid program of root's writes what its caller likes.
+#[test]
+fn another_program_in_a_daemon_s_unit_is_not_the_daemon() {
+    let mut tried = 0;
+    for name in shipped() {
+        let journalmatch = definition(&name, "normal").journalmatch;
+        if !journalmatch.iter().any(|line| line.contains("_EXE=*/")) {
+            continue;
+        }
+        let (entry, whose) = failing(&table(&format!("tests/filters/{name}.toml")));
+        let Some(unit) = entry.get("_SYSTEMD_UNIT") else { continue };
+        let unit = format!("_SYSTEMD_UNIT={unit}");
+        let Some(line) = journalmatch.iter().find(|line| line.split(' ').any(|word| word == unit)) else { continue };
+        let Some((_, program)) = line.split_once("_EXE=*/") else { continue };
+        let program = format!("/usr/libexec/{}", program.split(' ').next().unwrap());
+        tried += 1;
+        let by = |program: &str, comm: &str| (1, with(&entry, &[("_EXE", program), ("_COMM", comm)]));
+        let daemon = by(&program, "x");
+        assert_eq!(last_verdict(&name, &[daemon.clone()]), whose, "{name}");
+        assert_eq!(last_verdict(&name, &[by("/usr/bin/chsh", "sshd")]), "-", "{name}: another program");
+        // Its owner has not waited for it: journald finds the name that he gave it, and no program.
+        assert_eq!(last_verdict(&name, &[by("", "sshd")]), "-", "{name}: of a process that ended");
+        let seen = (1, with(&entry, &[("_EXE", &program), ("_COMM", "x"), ("MESSAGE", "nothing in particular")]));
+        assert_eq!(last_verdict(&name, &[seen, by("", "x")]), whose, "{name}");
+    }
+    assert!(tried >= 5, "{tried}");
 }
 
 /// A line in which a stranger writes.

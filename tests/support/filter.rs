@@ -33,7 +33,7 @@ pub fn table(path: &str) -> Table {
 }
 
 /// A filter file as its definition in one mode; only the keys that a definition has.
-fn definition(name: &str, mode: &str) -> Definition {
+pub fn definition(name: &str, mode: &str) -> Definition {
     let file = table(&format!("etc/filter.d/{name}.toml"));
     let of_mode = |mode: &str| -> Table {
         file.get("mode").and_then(|modes| modes.get(mode)).and_then(Value::as_table).cloned().unwrap_or_default()

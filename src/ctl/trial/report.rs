@@ -199,6 +199,7 @@ fn ignoring(outcome: Outcome) -> Option<Part> {
 fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Elsewhere => "elsewhere",
+        Outcome::Unvouched => "unvouched",
         Outcome::NoMatch => "no-match",
         Outcome::Ignored(_) => "ignored",
         Outcome::NoAddress => "no-address",

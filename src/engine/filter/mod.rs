@@ -29,6 +29,7 @@ mod judge;
 mod linear;
 mod origin;
 mod patterns;
+mod process;
 mod session;
 mod sieve;
 mod trial;
@@ -54,7 +55,11 @@ pub struct Definition {
     /// Where the entries come from: alternatives, each a line of `FIELD=value` words as journalctl takes them.
     ///
     /// Different fields in a line must all hold; the same field twice means either. `FIELD=` means that the entry has no
-    /// such field. `_SYSTEMD_UNIT=name@*.service` means every instance of that template.
+    /// such field. `_SYSTEMD_UNIT=name@*.service` means every instance of that template, `_EXE=*/name` a program of that
+    /// name in any directory.
+    ///
+    /// A line with `_SYSTEMD_UNIT=` takes entries of a process that journald found gone. It believes those of a process
+    /// that another line of the filter has taken an entry of, within ten seconds.
     pub journalmatch: Vec<String>,
     /// Must the origin be attested?
     pub trust: Trust,
@@ -325,7 +330,21 @@ fn origins(definition: &Definition, faults: &mut Vec<Fault>) -> Vec<Branch> {
         faults.push(Fault { at: Part::Whole, offset: None, reason: reason.into() });
     }
     let lines = definition.journalmatch.iter().enumerate();
-    lines.filter_map(|(at, line)| kept(Branch::parse(line, definition.trust), Part::Journalmatch(at), faults)).collect()
+    let lines = lines.filter_map(|(at, line)| {
+        Some((at, kept(Branch::parse(line, definition.trust), Part::Journalmatch(at), faults)?))
+    });
+    let located: Vec<(usize, Branch)> = lines.collect();
+    if !located.iter().any(|(_, branch)| branch.tells_daemon()) {
+        let reason = "an entry without a unit is believed only of a process that was seen with one, and no other line says \
+                      with which: add one with _SYSTEMD_UNIT=….service";
+        let unitless = located.iter().filter(|(_, branch)| branch.is_unitless());
+        faults.extend(unitless.map(|(at, _)| Fault {
+            at: Part::Journalmatch(*at),
+            offset: None,
+            reason: reason.into(),
+        }));
+    }
+    located.into_iter().map(|(_, branch)| branch).collect()
 }
 
 fn patterns(texts: &[String], part: impl Fn(usize) -> Part, faults: &mut Vec<Fault>) -> Vec<Located> {

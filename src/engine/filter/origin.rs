@@ -1,4 +1,9 @@
 //! Where an entry comes from: the alternatives of a `journalmatch`, each pinned to something a stranger cannot write.
+//!
+//! journald reads a process's unit and program from /proc after the message came, and misses them where the process has
+//! ended. The sender's uid, gid and process id come from the kernel and are always there. They do not tie an entry to a
+//! daemon: a setuid program writes what its caller likes. So an entry without a unit, or without the program of a process
+//! that was still there, is believed only of a [process](super::process) that was seen with them.
 
 use super::Trust;
 use super::dialect::Flaw;
@@ -8,6 +13,26 @@ use crate::engine::entry::{Entry, Field, Slot, Wanted};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Branch {
     conditions: Vec<Condition>,
+    /// It is for entries without a unit and does not trust claims.
+    unitless: bool,
+}
+
+/// The places of a branch's fields.
+#[derive(Clone, Debug)]
+pub(super) struct Slots {
+    conditions: Vec<Slot>,
+    comm: Slot,
+}
+
+/// What an entry has to do with a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Bond {
+    /// It comes from elsewhere.
+    None,
+    /// It comes from here if its process does: the entry by itself does not say so.
+    Process,
+    /// It comes from here.
+    Whole,
 }
 
 /// One field of a branch, and the values of which it must have any.
@@ -23,6 +48,8 @@ enum Accepted {
     Exact(Box<[u8]>),
     /// The units of one template: `name@`, something, `.type`.
     Instances(Box<[u8]>, Box<[u8]>),
+    /// The programs of one name in any directory: `/name`.
+    Program(Box<[u8]>),
     /// No value at all.
     Absent,
 }
@@ -30,7 +57,7 @@ enum Accepted {
 impl Branch {
     /// Reads a line and, unless the filter trusts claims, demands that it is pinned.
     pub(super) fn parse(line: &str, trust: Trust) -> Result<Branch, Flaw> {
-        let mut branch = Branch { conditions: Vec::new() };
+        let mut branch = Branch { conditions: Vec::new(), unitless: false };
         for word in line.split_whitespace() {
             let offset = word.as_ptr() as usize - line.as_ptr() as usize;
             branch.add(word).map_err(|reason| Flaw { offset: Some(offset), reason })?;
@@ -39,7 +66,7 @@ impl Branch {
             return Err(Flaw::whole("an empty line would match every entry"));
         }
         if trust == Trust::Attested {
-            branch.pinned().map_err(Flaw::whole)?;
+            branch.unitless = branch.pinned().map_err(Flaw::whole)? == Pin::Process;
         }
         Ok(branch)
     }
@@ -58,39 +85,55 @@ impl Branch {
         Ok(())
     }
 
-    /// Does it pin what no unprivileged process can write? `_COMM` does not count: a process names itself, nor does
+    /// What no unprivileged process can write and this pins. `_COMM` does not count: a process names itself, nor does
     /// `_EXE` alone: anybody may run a program.
-    fn pinned(&self) -> Result<(), &'static str> {
+    fn pinned(&self) -> Result<Pin, &'static str> {
         let present = |name| self.condition(name).is_some_and(Condition::is_present);
         let uid = present("_UID") || present("_SYSTEMD_OWNER_UID");
         if present("_SYSTEMD_UNIT") || present("_SYSTEMD_CGROUP") {
-            return Ok(());
+            return Ok(Pin::Origin);
         }
         if self.condition("_TRANSPORT").is_some_and(|condition| condition.is_among(&[b"kernel", b"audit"])) {
-            return Ok(());
+            return Ok(Pin::Origin);
         }
         if present("_SYSTEMD_USER_UNIT") {
             return if uid {
-                Ok(())
+                Ok(Pin::Origin)
             } else {
                 Err("every user can have a unit of that name: add _UID= of the user whose unit is meant")
             };
         }
         if present("_UID") && present("_EXE") {
-            return Ok(());
+            return Ok(Pin::Origin);
         }
         if present("_UID") && present("SYSLOG_IDENTIFIER") {
             return match self.condition("_SYSTEMD_UNIT") {
-                Some(unit) if unit.accepted.iter().all(|value| *value == Accepted::Absent) => Ok(()),
+                Some(unit) if unit.accepted.iter().all(|value| *value == Accepted::Absent) => Ok(Pin::Process),
                 Some(_) => Err("write entries with a unit and entries without one as two lines"),
                 None => {
-                    Err("_UID and an identifier pin only entries without a unit (any program of that user may use \
-                             the identifier): add _SYSTEMD_UNIT= with nothing after it, or name the unit")
+                    Err("_UID and an identifier pin nothing (a program that runs with that user's rights writes what \
+                             its caller likes): name the unit (_SYSTEMD_UNIT=….service)")
                 }
             };
         }
         Err("pins no field that journald attests, so any local user could write such entries: name the unit \
              (_SYSTEMD_UNIT=….service), or _UID with _EXE, or _TRANSPORT=kernel; trust = \"claimed\" does without")
+    }
+
+    /// Does an entry that it takes tell which daemon's process wrote it?
+    pub(super) fn tells_daemon(&self) -> bool {
+        let present = |name| self.condition(name).is_some_and(Condition::is_present);
+        ["_SYSTEMD_UNIT", "_SYSTEMD_CGROUP", "_SYSTEMD_USER_UNIT", "_EXE"].into_iter().any(present)
+    }
+
+    /// Is it for entries without a unit, which are believed only of processes that other branches know?
+    pub(super) fn is_unitless(&self) -> bool {
+        self.unitless
+    }
+
+    /// Can there be entries of which only the process tells whether they come from here?
+    pub(super) fn asks_for_process(&self) -> bool {
+        self.unitless || self.conditions.iter().any(Condition::is_program)
     }
 
     fn condition(&self, name: &str) -> Option<&Condition> {
@@ -110,15 +153,40 @@ impl Branch {
         self.condition(name)?.exact().map(|(_, values)| values)
     }
 
-    /// The places of its fields, for [`Branch::holds`].
-    pub(super) fn slots(&self, wanted: &mut Wanted) -> Vec<Slot> {
-        self.conditions.iter().map(|condition| wanted.want(&condition.field)).collect()
+    /// The places of its fields, for [`Branch::bond`].
+    pub(super) fn slots(&self, wanted: &mut Wanted) -> Slots {
+        let comm = wanted.want(&"_COMM".parse().expect("a field's name"));
+        Slots { conditions: self.conditions.iter().map(|condition| wanted.want(&condition.field)).collect(), comm }
     }
 
-    /// Does the entry, read with these places, come from here?
-    pub(super) fn holds(&self, entry: Entry<'_>, slots: &[Slot]) -> bool {
-        self.conditions.iter().zip(slots).all(|(condition, slot)| condition.holds(entry, *slot))
+    /// What the entry, read with these places, has to do with this branch.
+    pub(super) fn bond(&self, entry: Entry<'_>, slots: &Slots) -> Bond {
+        let mut bond = if self.unitless { Bond::Process } else { Bond::Whole };
+        for (condition, slot) in self.conditions.iter().zip(&slots.conditions) {
+            if condition.holds(entry, *slot) {
+                continue;
+            }
+            if !condition.is_program() || entry.first(*slot).is_some() {
+                return Bond::None;
+            }
+            // A process that has ended, and whose parent has not noticed yet, has a name and no program any more. A name
+            // is what its owner gives it. Where there is no name either, journald did not write this entry, or knows
+            // nothing of processes: then the unit is all that there is.
+            if entry.first(slots.comm).is_some() {
+                bond = Bond::Process;
+            }
+        }
+        bond
     }
+}
+
+/// What a branch rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pin {
+    /// Fields of the entry itself.
+    Origin,
+    /// The process, which other branches must know.
+    Process,
 }
 
 fn accepted(name: &str, value: &str) -> Result<Accepted, String> {
@@ -128,6 +196,15 @@ fn accepted(name: &str, value: &str) -> Result<Accepted, String> {
     }
     if name == "_UID" && !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("_UID is a number, not {value:?}"));
+    }
+    if name == "_EXE"
+        && let Some(program) = value.strip_prefix('*')
+    {
+        let named = program.len() > 1 && program.starts_with('/') && !program[1..].contains(['/', '*']);
+        return match named {
+            true => Ok(Accepted::Program(program.as_bytes().into())),
+            false => Err("a program of any directory is written _EXE=*/NAME".into()),
+        };
     }
     match value.split_once('*') {
         Some((prefix, suffix)) if is_unit => {
@@ -155,7 +232,11 @@ impl Condition {
 
     /// Is the field there in every entry that this takes?
     fn is_present(&self) -> bool {
-        !self.accepted.contains(&Accepted::Absent)
+        !self.accepted.contains(&Accepted::Absent) && !self.is_program()
+    }
+
+    fn is_program(&self) -> bool {
+        self.accepted.iter().any(|accepted| matches!(accepted, Accepted::Program(_)))
     }
 
     fn is_among(&self, values: &[&[u8]]) -> bool {
@@ -172,7 +253,7 @@ impl Accepted {
     fn exact(&self) -> Option<&[u8]> {
         match self {
             Accepted::Exact(value) => Some(value),
-            Accepted::Instances(..) | Accepted::Absent => None,
+            Accepted::Instances(..) | Accepted::Program(_) | Accepted::Absent => None,
         }
     }
 
@@ -182,6 +263,7 @@ impl Accepted {
             Accepted::Instances(prefix, suffix) => {
                 value.len() > prefix.len() + suffix.len() && value.starts_with(prefix) && value.ends_with(suffix)
             }
+            Accepted::Program(name) => value.starts_with(b"/") && value.ends_with(name),
             Accepted::Absent => false,
         }
     }
@@ -209,13 +291,17 @@ mod tests {
         Branch::parse(line, Trust::Attested)
     }
 
-    fn holds(line: &str, fields: &[&str]) -> bool {
+    fn bond(line: &str, fields: &[&str]) -> Bond {
         let branch = branch(line).expect(line);
         let mut wanted = Wanted::default();
         let slots = branch.slots(&mut wanted);
         let mut page = Page::default();
         fields.iter().for_each(|field| page.offer(&wanted, field.as_bytes()));
-        branch.holds(page.entry(), &slots)
+        branch.bond(page.entry(), &slots)
+    }
+
+    fn holds(line: &str, fields: &[&str]) -> bool {
+        bond(line, fields) == Bond::Whole
     }
 
     #[test]
@@ -229,9 +315,38 @@ mod tests {
 
     #[test]
     fn nothing_after_the_sign_means_absent() {
+        let line = "_SYSTEMD_UNIT=x.service _TRANSPORT=syslog _TRANSPORT=";
+        assert!(holds(line, &["_SYSTEMD_UNIT=x.service", "_TRANSPORT=syslog"]));
+        assert!(holds(line, &["_SYSTEMD_UNIT=x.service"]));
+        assert!(!holds(line, &["_SYSTEMD_UNIT=x.service", "_TRANSPORT=stdout"]));
+    }
+
+    #[test]
+    fn without_a_unit_only_the_process_can_tell() {
         let line = "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd";
-        assert!(holds(line, &["_UID=0", "SYSLOG_IDENTIFIER=sshd"]));
-        assert!(!holds(line, &["_UID=0", "SYSLOG_IDENTIFIER=sshd", "_SYSTEMD_UNIT=x.service"]));
+        assert_eq!(bond(line, &["_UID=0", "SYSLOG_IDENTIFIER=sshd"]), Bond::Process);
+        assert_eq!(bond(line, &["_UID=0", "SYSLOG_IDENTIFIER=sshd", "_SYSTEMD_UNIT=x.service"]), Bond::None);
+        assert_eq!(bond(line, &["_UID=0", "SYSLOG_IDENTIFIER=su"]), Bond::None);
+        let claimed = Branch::parse(line, Trust::Claimed).expect(line);
+        assert!(!claimed.is_unitless(), "who trusts claims needs no process");
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_name_in_any_directory_and_not_by_that_of_a_process_that_ended() {
+        let line = "_SYSTEMD_UNIT=ssh.service _EXE=*/sshd _EXE=*/sshd-session";
+        let unit = "_SYSTEMD_UNIT=ssh.service";
+        for (fields, expected) in [
+            (&[unit, "_EXE=/usr/sbin/sshd", "_COMM=sshd"][..], Bond::Whole),
+            (&[unit, "_EXE=/usr/lib/openssh/sshd-session", "_COMM=sshd-session"], Bond::Whole),
+            (&[unit, "_EXE=/usr/bin/chsh", "_COMM=sshd"], Bond::None),
+            (&[unit, "_EXE=/usr/sbin/xsshd"], Bond::None),
+            (&[unit, "_EXE=sshd"], Bond::None),
+            (&[unit, "_COMM=sshd"], Bond::Process),
+            (&[unit], Bond::Whole),
+            (&["_EXE=/usr/sbin/sshd"], Bond::None),
+        ] {
+            assert_eq!(bond(line, fields), expected, "{fields:?}");
+        }
     }
 
     #[test]
@@ -252,10 +367,10 @@ mod tests {
             "_TRANSPORT=kernel",
             "_TRANSPORT=kernel _TRANSPORT=audit",
             "_UID=0 _EXE=/usr/sbin/sshd",
-            "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd",
         ] {
-            assert!(branch(good).is_ok(), "{good}");
+            assert!(branch(good).is_ok_and(|branch| !branch.is_unitless()), "{good}");
         }
+        assert!(branch("_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd").is_ok_and(|branch| branch.is_unitless()));
         for (bad, reason) in [
             ("SYSLOG_IDENTIFIER=sshd", "any local user"),
             ("_COMM=sshd", "any local user"),
@@ -265,7 +380,12 @@ mod tests {
             ("_TRANSPORT=kernel _TRANSPORT=syslog", "any local user"),
             ("_SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd", "any local user"),
             ("_SYSTEMD_USER_UNIT=a.service", "add _UID="),
-            ("_UID=0 SYSLOG_IDENTIFIER=sshd", "add _SYSTEMD_UNIT="),
+            ("_UID=0 SYSLOG_IDENTIFIER=sshd", "name the unit"),
+            ("_UID=0 _EXE=*/sshd", "any local user"),
+            ("_UID=0 _EXE=*/sshd SYSLOG_IDENTIFIER=sshd", "name the unit"),
+            ("_SYSTEMD_UNIT=a.service _EXE=*sshd", "_EXE=*/NAME"),
+            ("_SYSTEMD_UNIT=a.service _EXE=*/", "_EXE=*/NAME"),
+            ("_SYSTEMD_UNIT=a.service _EXE=*/bin/sshd", "_EXE=*/NAME"),
             ("_UID=0 _SYSTEMD_UNIT= _SYSTEMD_UNIT=a.service SYSLOG_IDENTIFIER=sshd", "two lines"),
             ("", "empty"),
             ("_SYSTEMD_UNIT=a.service + _SYSTEMD_UNIT=b.service", "lines of their own"),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::Filter;
 use super::judge::{Judge, Judgement};
+use super::origin::Bond;
+use super::process::Origins;
 use super::session::{OpenSessions, Standing};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Field, Slot, Wanted};
@@ -45,7 +47,7 @@ pub struct Sieve {
 struct Station {
     jails: Vec<JailName>,
     judge: Judge,
-    branches: Vec<Vec<Slot>>,
+    origins: Origins,
     turn: u64,
 }
 
@@ -104,9 +106,9 @@ impl Sieve {
                 index.entry(value.into()).or_default().push(candidate);
             }
         }
-        let branches = filter.branches.iter().map(|branch| branch.slots(&mut self.wanted)).collect();
+        let origins = Origins::new(&filter, &mut self.wanted);
         let judge = Judge::new(filter, &mut self.wanted);
-        self.stations.push(Station { jails, judge, branches, turn: 0 });
+        self.stations.push(Station { jails, judge, origins, turn: 0 });
     }
 
     /// The fields that a reader must offer.
@@ -160,7 +162,7 @@ impl Sieve {
 
 impl Station {
     fn examine(&mut self, branch: usize, turn: u64, entry: Entry<'_>, out: &mut Vec<Hit>) {
-        if self.turn == turn || !self.judge.filter().branches[branch].holds(entry, &self.branches[branch]) {
+        if self.turn == turn || self.origins.bond(self.judge.filter(), branch, entry) != Bond::Whole {
             return;
         }
         self.turn = turn;

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::judge::{Judge, Judgement};
+use super::origin::Bond;
+use super::process::Origins;
 use super::session::Standing;
 use super::{Filter, Part, sieve};
 use crate::engine::entry::{Entry, Field, Page, Slot, Wanted};
@@ -14,7 +16,7 @@ use crate::engine::time::Stamp;
 pub struct Trial {
     wanted: Wanted,
     message: Slot,
-    branches: Vec<Vec<Slot>>,
+    origins: Origins,
     judge: Judge,
     page: Page,
 }
@@ -37,6 +39,8 @@ pub struct Verdict {
 pub enum Outcome {
     /// It does not come from where the filter's `journalmatch` says.
     Elsewhere,
+    /// It has no unit, or its process no program any more, and this process was not seen with them so far.
+    Unvouched,
     /// No pattern matches.
     NoMatch,
     /// A pattern matches, but the `ignoreregex` of this index too.
@@ -59,9 +63,9 @@ impl Trial {
     /// Puts this filter on trial.
     pub fn new(filter: Arc<Filter>) -> Trial {
         let mut wanted = Wanted::default();
-        let branches = filter.branches.iter().map(|branch| branch.slots(&mut wanted)).collect();
+        let origins = Origins::new(&filter, &mut wanted);
         let judge = Judge::new(filter, &mut wanted);
-        Trial { message: wanted.want(&Field::message()), wanted, branches, judge, page: Page::default() }
+        Trial { message: wanted.want(&Field::message()), wanted, origins, judge, page: Page::default() }
     }
 
     /// The fields that a reader must offer.
@@ -77,11 +81,14 @@ impl Trial {
 
     /// Tries an entry.
     pub fn examine(&mut self, entry: Entry<'_>) -> Verdict {
-        let mut branches = self.judge.filter().branches.iter().zip(&self.branches);
-        if !branches.any(|(branch, slots)| branch.holds(entry, slots)) {
-            return Verdict { outcome: Outcome::Elsewhere, pattern: None, captures: Vec::new(), gave_up: Vec::new() };
-        }
-        judge(&mut self.judge, entry)
+        let filter = self.judge.filter();
+        let bonds = (0..filter.branches.len()).map(|branch| self.origins.bond(filter, branch, entry));
+        let outcome = match bonds.fold(Bond::None, Bond::max) {
+            Bond::Whole => return judge(&mut self.judge, entry),
+            Bond::Process => Outcome::Unvouched,
+            Bond::None => Outcome::Elsewhere,
+        };
+        Verdict { outcome, pattern: None, captures: Vec::new(), gave_up: Vec::new() }
     }
 
     /// Tries an entry as if it came from where the filter's `journalmatch` says.
