@@ -113,8 +113,8 @@ fn by_hand() -> Roff {
         "With --json there is one object for each input, in their order: \"n\" counts from 1; \"match\" says whether the \
          input completes a failure; \"subject\" is the address that failed, or null; \"captures\" holds what the pattern \
          captured, by tag, as text or, where that is no UTF-8, as a list of bytes; \"outcome\" is one of failure, nofail, \
-         pending, success, counted, ignored, no-address, no-match and elsewhere; \"pattern\" names what decided, as \
-         failregex[0], or is null; \"gave_up\" names the patterns that gave no answer because it would have taken too \
+         pending, success, counted, ignored, no-address, no-match, unvouched (an entry without a unit, of a process that \
+         was not seen with the daemon's) and elsewhere; \"pattern\" names what decided, as failregex[0], or is null; \"gave_up\" names the patterns that gave no answer because it would have taken too \
          long.",
         "Lines (--line-file, or given as arguments) are MESSAGEs, as bytes. They say nothing of where they come from, so \
          journalmatch is left out; and nothing of a session, so each stands for itself, unless --one-session takes them \

@@ -2,8 +2,8 @@
 //!
 //! journald reads a process's unit and program from /proc after the message came, and misses them where the process has
 //! ended. The sender's uid, gid and process id come from the kernel and are always there. They do not tie an entry to a
-//! daemon: a setuid program writes what its caller likes. So an entry without a unit, or without the program of a process
-//! that was still there, is believed only of a [process](super::process) that was seen with them.
+//! daemon: a setuid program writes what its caller likes. So an entry without a unit is believed only of a
+//! [process](super::process) that was seen with it.
 
 use super::Trust;
 use super::dialect::Flaw;
@@ -15,13 +15,6 @@ pub(super) struct Branch {
     conditions: Vec<Condition>,
     /// It is for entries without a unit and does not trust claims.
     unitless: bool,
-}
-
-/// The places of a branch's fields.
-#[derive(Clone, Debug)]
-pub(super) struct Slots {
-    conditions: Vec<Slot>,
-    comm: Slot,
 }
 
 /// What an entry has to do with a branch.
@@ -131,11 +124,6 @@ impl Branch {
         self.unitless
     }
 
-    /// Can there be entries of which only the process tells whether they come from here?
-    pub(super) fn asks_for_process(&self) -> bool {
-        self.unitless || self.conditions.iter().any(Condition::is_program)
-    }
-
     fn condition(&self, name: &str) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.field.name() == name)
     }
@@ -154,29 +142,17 @@ impl Branch {
     }
 
     /// The places of its fields, for [`Branch::bond`].
-    pub(super) fn slots(&self, wanted: &mut Wanted) -> Slots {
-        let comm = wanted.want(&"_COMM".parse().expect("a field's name"));
-        Slots { conditions: self.conditions.iter().map(|condition| wanted.want(&condition.field)).collect(), comm }
+    pub(super) fn slots(&self, wanted: &mut Wanted) -> Vec<Slot> {
+        self.conditions.iter().map(|condition| wanted.want(&condition.field)).collect()
     }
 
     /// What the entry, read with these places, has to do with this branch.
-    pub(super) fn bond(&self, entry: Entry<'_>, slots: &Slots) -> Bond {
-        let mut bond = if self.unitless { Bond::Process } else { Bond::Whole };
-        for (condition, slot) in self.conditions.iter().zip(&slots.conditions) {
-            if condition.holds(entry, *slot) {
-                continue;
-            }
-            if !condition.is_program() || entry.first(*slot).is_some() {
-                return Bond::None;
-            }
-            // A process that has ended, and whose parent has not noticed yet, has a name and no program any more. A name
-            // is what its owner gives it. Where there is no name either, journald did not write this entry, or knows
-            // nothing of processes: then the unit is all that there is.
-            if entry.first(slots.comm).is_some() {
-                bond = Bond::Process;
-            }
+    pub(super) fn bond(&self, entry: Entry<'_>, slots: &[Slot]) -> Bond {
+        match self.conditions.iter().zip(slots).all(|(condition, slot)| condition.holds(entry, *slot)) {
+            false => Bond::None,
+            true if self.unitless => Bond::Process,
+            true => Bond::Whole,
         }
-        bond
     }
 }
 
@@ -232,11 +208,7 @@ impl Condition {
 
     /// Is the field there in every entry that this takes?
     fn is_present(&self) -> bool {
-        !self.accepted.contains(&Accepted::Absent) && !self.is_program()
-    }
-
-    fn is_program(&self) -> bool {
-        self.accepted.iter().any(|accepted| matches!(accepted, Accepted::Program(_)))
+        !self.accepted.contains(&Accepted::Absent)
     }
 
     fn is_among(&self, values: &[&[u8]]) -> bool {
@@ -332,21 +304,20 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_known_by_its_name_in_any_directory_and_not_by_that_of_a_process_that_ended() {
-        let line = "_SYSTEMD_UNIT=ssh.service _EXE=*/sshd _EXE=*/sshd-session";
+    fn a_program_is_known_by_its_name_in_any_directory() {
         let unit = "_SYSTEMD_UNIT=ssh.service";
-        for (fields, expected) in [
-            (&[unit, "_EXE=/usr/sbin/sshd", "_COMM=sshd"][..], Bond::Whole),
-            (&[unit, "_EXE=/usr/lib/openssh/sshd-session", "_COMM=sshd-session"], Bond::Whole),
-            (&[unit, "_EXE=/usr/bin/chsh", "_COMM=sshd"], Bond::None),
-            (&[unit, "_EXE=/usr/sbin/xsshd"], Bond::None),
-            (&[unit, "_EXE=sshd"], Bond::None),
-            (&[unit, "_COMM=sshd"], Bond::Process),
-            (&[unit], Bond::Whole),
-            (&["_EXE=/usr/sbin/sshd"], Bond::None),
+        let line = format!("{unit} _EXE=*/sshd _EXE=*/sshd-session");
+        for (exe, expected) in [
+            ("_EXE=/usr/sbin/sshd", true),
+            ("_EXE=/usr/lib/openssh/sshd-session", true),
+            ("_EXE=/usr/bin/chsh", false),
+            ("_EXE=/usr/sbin/xsshd", false),
+            ("_EXE=sshd", false),
+            ("_COMM=sshd", false),
         ] {
-            assert_eq!(bond(line, fields), expected, "{fields:?}");
+            assert_eq!(holds(&line, &[unit, exe]), expected, "{exe}");
         }
+        assert!(holds(&format!("{line} _EXE="), &[unit, "_COMM=sshd"]));
     }
 
     #[test]
@@ -367,6 +338,7 @@ mod tests {
             "_TRANSPORT=kernel",
             "_TRANSPORT=kernel _TRANSPORT=audit",
             "_UID=0 _EXE=/usr/sbin/sshd",
+            "_UID=0 _EXE=*/sshd",
         ] {
             assert!(branch(good).is_ok_and(|branch| !branch.is_unitless()), "{good}");
         }
@@ -381,8 +353,8 @@ mod tests {
             ("_SYSTEMD_UNIT= SYSLOG_IDENTIFIER=sshd", "any local user"),
             ("_SYSTEMD_USER_UNIT=a.service", "add _UID="),
             ("_UID=0 SYSLOG_IDENTIFIER=sshd", "name the unit"),
-            ("_UID=0 _EXE=*/sshd", "any local user"),
-            ("_UID=0 _EXE=*/sshd SYSLOG_IDENTIFIER=sshd", "name the unit"),
+            ("_UID=0 _EXE=*/sshd _EXE=", "any local user"),
+            ("_UID=0 _EXE=*/sshd _EXE= SYSLOG_IDENTIFIER=sshd", "name the unit"),
             ("_SYSTEMD_UNIT=a.service _EXE=*sshd", "_EXE=*/NAME"),
             ("_SYSTEMD_UNIT=a.service _EXE=*/", "_EXE=*/NAME"),
             ("_SYSTEMD_UNIT=a.service _EXE=*/bin/sshd", "_EXE=*/NAME"),

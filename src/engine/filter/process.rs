@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Filter;
-use super::origin::{Bond, Slots};
+use super::origin::{Bond, Branch};
 use crate::engine::entry::{Entry, Slot, Wanted};
 use crate::engine::time::Stamp;
 
@@ -18,8 +18,8 @@ pub(super) const LIFE: Duration = Duration::from_secs(10);
 /// Where a filter's entries come from, and the processes that are known to write them.
 #[derive(Debug)]
 pub(super) struct Origins {
-    branches: Vec<Slots>,
-    /// `None` where no branch asks for the process.
+    branches: Vec<Vec<Slot>>,
+    /// `None` where every branch is for entries with a unit.
     identity: Option<Identity>,
     seen: Seen,
 }
@@ -45,9 +45,9 @@ pub(in crate::engine) struct Process {
 impl Origins {
     pub(super) fn new(filter: &Filter, wanted: &mut Wanted) -> Origins {
         let branches = filter.branches.iter().map(|branch| branch.slots(wanted)).collect();
-        let asks = filter.branches.iter().any(super::origin::Branch::asks_for_process);
+        let unitless = filter.branches.iter().any(Branch::is_unitless);
         let mut place = |name: &str| wanted.want(&name.parse().expect("a field's name"));
-        let identity = asks.then(|| Identity { pid: place("_PID"), uid: place("_UID"), gid: place("_GID") });
+        let identity = unitless.then(|| Identity { pid: place("_PID"), uid: place("_UID"), gid: place("_GID") });
         Origins { branches, identity, seen: Seen::default() }
     }
 

@@ -223,13 +223,18 @@ mod tests {
     fn each_jail_hears_of_its_own_and_each_entry_counts_once() {
         let a = compiled(&definition(&[UNIT, "_SYSTEMD_UNIT=a.service _UID=0"], &["^bad <ADDR>$"]));
         let b = compiled(&definition(&["_TRANSPORT=kernel"], &["^bad <ADDR>$"]));
-        let c = compiled(&definition(&["_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=c"], &["^bad <ADDR>$"]));
+        let c = ["_SYSTEMD_UNIT=c.service", "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=c"];
+        let c = compiled(&definition(&c, &["^bad <ADDR>$"]));
         let mut sieve = sieve(&[("a1", &a), ("b", &b), ("a2", &a), ("c", &c)]);
         let bad = "MESSAGE=bad 192.0.2.1";
         assert_eq!(hits(&mut sieve, &[UNIT, "_UID=0", bad]), ["a1 192.0.2.1", "a2 192.0.2.1"]);
         assert_eq!(hits(&mut sieve, &["_TRANSPORT=kernel", bad]), ["b 192.0.2.1"]);
-        assert_eq!(hits(&mut sieve, &["_UID=0", "SYSLOG_IDENTIFIER=c", bad]), ["c 192.0.2.1"]);
-        assert!(hits(&mut sieve, &["_UID=1", "SYSLOG_IDENTIFIER=c", bad]).is_empty());
+        let ended = |uid, pid| [uid, pid, "SYSLOG_IDENTIFIER=c", bad];
+        assert!(hits(&mut sieve, &ended("_UID=0", "_PID=7")).is_empty());
+        assert!(hits(&mut sieve, &["_SYSTEMD_UNIT=c.service", "_UID=0", "_PID=7", "MESSAGE=hello"]).is_empty());
+        assert_eq!(hits(&mut sieve, &ended("_UID=0", "_PID=7")), ["c 192.0.2.1"]);
+        assert!(hits(&mut sieve, &ended("_UID=1", "_PID=7")).is_empty());
+        assert!(hits(&mut sieve, &ended("_UID=0", "_PID=8")).is_empty());
         assert!(hits(&mut sieve, &["_SYSTEMD_UNIT=z.service", bad]).is_empty());
         assert!(hits(&mut sieve, &[UNIT]).is_empty());
     }
@@ -307,6 +312,18 @@ mod tests {
         let mut ruled = sieve(&[("ruled", &compiled(&filter))]);
         assert_eq!(hits(&mut ruled, &[UNIT, "REMOTE_ADDR=192.0.2.1", "RESULT=denied"]), ["ruled 192.0.2.1"]);
         assert!(hits(&mut ruled, &[UNIT, "REMOTE_ADDR=192.0.2.1", "RESULT=granted"]).is_empty());
+    }
+
+    #[test]
+    fn entries_without_a_unit_need_a_line_that_says_which_daemon_s_they_are() {
+        let unitless = "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=a";
+        for lines in [&[unitless][..], &[unitless, "_TRANSPORT=kernel"]] {
+            let faults = Filter::compile(&definition(lines, &["^bad <ADDR>$"])).expect_err("nothing vouches");
+            assert!(faults[0].at == Part::Journalmatch(0) && faults[0].reason.contains("seen with one"), "{faults:?}");
+        }
+        for lines in [[unitless, UNIT], [unitless, "_UID=0 _EXE=/usr/sbin/a"]] {
+            assert!(Filter::compile(&definition(&lines, &["^bad <ADDR>$"])).is_ok());
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct Verdict {
 pub enum Outcome {
     /// It does not come from where the filter's `journalmatch` says.
     Elsewhere,
-    /// It has no unit, or its process no program any more, and this process was not seen with them so far.
+    /// It has no unit, and its process was not seen with the daemon's so far.
     Unvouched,
     /// No pattern matches.
     NoMatch,
