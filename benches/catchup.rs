@@ -19,7 +19,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use banish::engine::ban::JailName;
-use banish::engine::entry::{Entry, Field, Slot, Wanted};
+use banish::engine::entry::{Entry, Field, Locate, Slot, Wanted};
+use banish::engine::filter::Hit;
 use banish::journal::{Examine, Handle, LIVENESS, News, Plan, Source, Start};
 use row::row;
 
@@ -246,7 +247,7 @@ impl Examine for Passwords {
         Some(vec![("_SYSTEMD_UNIT".parse().unwrap(), b"ssh.service".to_vec())])
     }
 
-    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
+    fn examine(&mut self, entry: Entry<'_>, _locate: Locate<'_>, sighted: &mut dyn FnMut(Hit)) {
         let Some(text) = entry.first(self.message).and_then(|text| std::str::from_utf8(text.bytes).ok()) else {
             return;
         };
@@ -255,7 +256,7 @@ impl Examine for Passwords {
         }
         let address = text.split(' ').skip_while(|word| *word != "from").nth(1).and_then(|word| word.parse().ok());
         if let Some(address) = address {
-            sighted(self.jail.clone(), address);
+            sighted(Hit { jail: self.jail.clone(), address, evidence: None });
         }
     }
 }

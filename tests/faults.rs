@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use banish::engine::ban::JailName;
-use banish::engine::entry::{Cursor, Entry, Field, Slot, Wanted};
+use banish::engine::entry::{Cursor, Entry, Field, Locate, Slot, Wanted};
+use banish::engine::filter::Hit;
 use banish::engine::jail::{Action, Rules};
 use banish::engine::time::{Length, Stamp};
 use banish::engine::warden::{Decision, Warden};
@@ -48,11 +48,12 @@ impl Examine for Failures {
         Some(vec![("SYSLOG_IDENTIFIER".parse().unwrap(), b"attack".to_vec())])
     }
 
-    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
+    fn examine(&mut self, entry: Entry<'_>, _locate: Locate<'_>, sighted: &mut dyn FnMut(Hit)) {
         let number = entry.first(self.message).and_then(|text| text.bytes.strip_prefix(b"failure "));
         let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
         if let Some(number) = number {
-            sighted("test".parse().unwrap(), IpAddr::V4(Ipv4Addr::from_bits(number)));
+            let address = IpAddr::V4(Ipv4Addr::from_bits(number));
+            sighted(Hit { jail: "test".parse().unwrap(), address, evidence: None });
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the shipped filters make of entries: their tables in `tests/filters`, and what must hold of every one of them.
 //!
 //! A table has `fields`, what every entry of the daemon has; `[[case]]`, lines of one process with their verdicts; and
-//! `[[hostile]]`, lines in which a stranger writes what stands for `{}`.
+//! `[[hostile]]`, lines in which a stranger writes what stands for `{}`. A number in the place of a line is a time in
+//! seconds that passes, and its verdict is what is overdue then: whoever was refused and is not told of again.
 
 #![allow(clippy::disallowed_methods, reason = "tests are an edge")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -113,18 +114,30 @@ fn the_lines_of_every_table_get_their_verdicts() {
                 let title = case["name"].as_str().unwrap();
                 let mut fields = fields_of(&table, Some(case));
                 fields.entry("_PID".into()).or_insert((1000 + at).to_string());
+                let mut compare = |what: &str, told: String, expected: &str| {
+                    if told != expected {
+                        wrong.push(format!("{name}, {mode}, {title}: {what} is {told}, not {expected}"));
+                    }
+                };
                 for line in case["lines"].as_array().unwrap() {
                     let line = line.as_array().unwrap();
+                    if let Some(seconds) = line[0].as_integer() {
+                        let told = asked.wait(u64::try_from(seconds).unwrap());
+                        compare("what is overdue", told, expected(line, &mode));
+                        continue;
+                    }
                     let text = line[0].as_str().unwrap();
                     let mut entry: Fields =
                         fields.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
                     entry.push(("MESSAGE".into(), text.as_bytes().to_vec()));
-                    let told = asked.verdict(1, &entry);
-                    let expected = expected(line, &mode);
-                    if told != expected {
-                        wrong.push(format!("{name}, {mode}, {title}: {text:?} is {told}, not {expected}"));
+                    if let Some(Value::String(pid)) = line.last().filter(|_| line.len() == 4) {
+                        entry.retain(|(name, _)| name != "_PID");
+                        entry.push(("_PID".into(), pid.clone().into_bytes()));
                     }
+                    let told = asked.verdict(1, &entry);
+                    compare(text, told, expected(line, &mode));
                 }
+                compare("what is overdue in the end", asked.wait_for_all(), "-");
             }
         }
     }
@@ -266,7 +279,7 @@ fn whatever_strangers_write_nobody_else_is_the_subject() {
         let lines: Vec<&str> = cases(&table)
             .into_iter()
             .flat_map(|case| case["lines"].as_array().unwrap())
-            .map(|line| line[0].as_str().unwrap())
+            .filter_map(|line| line[0].as_str())
             .collect();
         let lies = lies::about(&lines);
         // Where the daemon or its syslog(3) cuts its lines, in bytes.
@@ -274,10 +287,12 @@ fn whatever_strangers_write_nobody_else_is_the_subject() {
         for mode in modes(&name) {
             let mut trial = Trial::new(filter(&name, &mode));
             let mut number = 0;
+            let mut reals: Vec<String> = Vec::new();
             for hostile in Hostile::all(&table) {
                 let never = |lie: &str| lie.contains(|c| hostile.never.contains(c));
                 let mut judge = |lie: &str, real: &str, cut: usize, always: bool| {
                     number += 1;
+                    reals.push(real.to_owned());
                     let mut entry = hostile.entry(lie, real, cut);
                     entry.push(("_PID".into(), number.to_string().into_bytes()));
                     let page = page(trial.wanted(), Stamp::from_usec(number), 1, &entry);
@@ -298,6 +313,12 @@ fn whatever_strangers_write_nobody_else_is_the_subject() {
                     if let Some((cut, lie)) = cut.and_then(|cut| Some((cut, lies::up_to(cut, hostile.line, lie)?))) {
                         judge(&lie, REAL[0], cut, false);
                     }
+                }
+            }
+            trial.pass(Stamp::NEVER);
+            for late in trial.overdue() {
+                if late.address.to_string() != reals[usize::try_from(late.number).unwrap() - 1] {
+                    wrong.push(format!("{name}, {mode}: a refusal is that of {}", late.address));
                 }
             }
         }

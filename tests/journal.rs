@@ -4,17 +4,17 @@
 #[path = "support/journal.rs"]
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use banish::engine::ban::JailName;
-use banish::engine::entry::{Cursor, Entry, Field, Slot, Wanted};
-use banish::engine::time::Stamp;
+use banish::engine::entry::{Cursor, Entry, Evidence, Field, Locate, Slot, Wanted};
+use banish::engine::filter::{Held, Hit};
+use banish::engine::time::{Length, Stamp};
 use banish::journal::{
     Examine, FeedFrom, Handle, Harvest, JournalError, News, Phase, Plan, Reason, Source, Start, Suppressed,
     read_between,
@@ -67,7 +67,7 @@ impl Examine for Failures {
         Some(identifiers.iter().map(|one| ("SYSLOG_IDENTIFIER".parse().unwrap(), one.as_bytes().to_vec())).collect())
     }
 
-    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
+    fn examine(&mut self, entry: Entry<'_>, _locate: Locate<'_>, sighted: &mut dyn FnMut(Hit)) {
         let Some(text) = entry.first(self.message) else { return };
         self.seen.lock().unwrap().push(Seen {
             boot: entry.boot(),
@@ -77,9 +77,100 @@ impl Examine for Failures {
         });
         if let Some(number) = text.bytes.strip_prefix(b"failure ") {
             let number: u32 = std::str::from_utf8(number).unwrap().parse().unwrap();
-            sighted("test".parse().unwrap(), IpAddr::V4(Ipv4Addr::from_bits(number)));
+            let address = IpAddr::V4(Ipv4Addr::from_bits(number));
+            sighted(Hit { jail: "test".parse().unwrap(), address, evidence: None });
         }
     }
+}
+
+/// Holds back every `held NUMBER` until its time is over.
+struct Holding {
+    failures: Failures,
+    examined: u64,
+    held: VecDeque<(u64, Evidence, u32)>,
+}
+
+/// How long it holds.
+const HOLDS: Duration = Duration::from_secs(8);
+
+impl Holding {
+    fn new() -> Holding {
+        Holding { failures: Failures::of(&["attack"]), examined: 0, held: VecDeque::new() }
+    }
+}
+
+impl Examine for Holding {
+    fn wanted(&self) -> &Wanted {
+        self.failures.wanted()
+    }
+
+    fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>> {
+        self.failures.terms()
+    }
+
+    fn examine(&mut self, entry: Entry<'_>, locate: Locate<'_>, sighted: &mut dyn FnMut(Hit)) {
+        self.pass(entry.stamp(), sighted);
+        let text = entry.first(self.failures.message).map(|text| text.bytes).unwrap_or_default();
+        if let Some(number) = text.strip_prefix(b"held ") {
+            let number = std::str::from_utf8(number).unwrap().parse().unwrap();
+            let evidence = Evidence { stamp: entry.stamp(), entry: locate().unwrap() };
+            self.held.push_back((self.examined, evidence, number));
+        }
+        self.failures.examine(entry, locate, sighted);
+        self.examined += 1;
+    }
+
+    fn pass(&mut self, now: Stamp, sighted: &mut dyn FnMut(Hit)) {
+        while let Some((_, evidence, number)) = self.held.pop_front_if(|(_, one, _)| now.since(one.stamp) > HOLDS) {
+            let (jail, address) = ("test".parse().unwrap(), IpAddr::V4(Ipv4Addr::from_bits(number)));
+            sighted(Hit { jail, address, evidence: Some(evidence) });
+        }
+    }
+
+    fn held(&self) -> Option<Held> {
+        let (since, evidence, _) = self.held.front()?;
+        Some(Held { since: *since, due: evidence.stamp.after(Length::For(HOLDS)) })
+    }
+
+    fn examined(&self) -> u64 {
+        self.examined
+    }
+}
+
+#[test]
+fn a_checkpoint_stays_before_what_is_held_back() {
+    let Some(folder) = folder() else { return };
+    let file = folder.path().join("a.journal");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
+    let log = |text: &str| {
+        let stamp = now();
+        write(&file, [Record::at(stamp).with("SYSLOG_IDENTIFIER", "attack").with("MESSAGE", text)]);
+        stamp
+    };
+    log("failure 1");
+    let (out, mut news) = channel(4);
+    let following = Plan { once: false, ..plan(folder.path(), Start::Head) };
+    let reader = Handle::spawn(following, Box::new(Holding::new()), out).unwrap();
+    let mut heard = Heard::default();
+    heard.listen(&mut news, |heard| heard.live == [1]);
+    let before = *heard.cursors.last().unwrap();
+    log("held 2");
+    let behind = log("failure 3");
+    heard.listen(&mut news, |heard| heard.live == [1, 3]);
+    assert_eq!(heard.cursors.last(), Some(&before), "a kill here must not lose what is held back");
+    // Who comes next holds nothing back and goes on from there.
+    reader.replace(Box::new(Holding::new()));
+    let last = log("failure 4");
+    heard.listen(&mut news, |heard| heard.live == [1, 3, 4]);
+    assert_eq!(heard.cursors.last().unwrap().realtime.usec(), last);
+    log("held 5");
+    let last = log("failure 6");
+    // Nothing more is written: the clock decides.
+    heard.listen(&mut news, |heard| heard.live == [1, 3, 4, 6, 5]);
+    assert_eq!(heard.cursors.last().unwrap().realtime.usec(), last);
+    assert!(behind < last);
+    reader.stop();
+    assert!(reader.join());
 }
 
 fn failure(number: u32) -> Record {
@@ -552,8 +643,8 @@ impl Examine for Spoiled {
         self.0.terms()
     }
 
-    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
-        self.0.examine(entry, sighted);
+    fn examine(&mut self, entry: Entry<'_>, locate: Locate<'_>, sighted: &mut dyn FnMut(Hit)) {
+        self.0.examine(entry, locate, sighted);
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use banish::config::load_filter_file;
-use banish::engine::entry::{Page, VALUE_LIMIT};
-use banish::engine::filter::{Definition, Filter, Outcome, Part, Sieve, Trial};
+use banish::engine::entry::{EntryRef, Page, VALUE_LIMIT};
+use banish::engine::filter::{Definition, Filter, Hit, Outcome, Part, Sieve, Trial};
 use banish::engine::time::Stamp;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_automata::util::syntax;
@@ -258,7 +258,7 @@ fn plainly(plain: &Plain, definition: &Definition, message: &[u8]) -> (Outcome, 
         Some(None) => Outcome::NoAddress,
         None if definition.address.is_some() => Outcome::NoAddress,
         _ if either("mlfgained") => Outcome::Success,
-        _ if either("nofail") => Outcome::NoFail,
+        _ if either("nofail") || either("refusal") => Outcome::NoFail,
         Some(Some(address)) => Outcome::Failure(address),
         None => Outcome::Pending,
     };
@@ -317,15 +317,23 @@ fn same_for_everybody(subject: &Subject, flags: u8, data: &[u8]) {
             other.offer(trial.wanted(), field);
         }
         let mut hits = Vec::new();
-        sieve.examine(page.entry(), &mut hits);
+        let this = number as u64 + 1;
+        sieve.examine(page.entry(), &mut || Some(EntryRef::attempt(this)), &mut hits);
         let unit = fields.iter().find(|field| field.starts_with(b"_SYSTEMD_UNIT="));
         let own = unit.is_some_and(|unit| *unit == b"_SYSTEMD_UNIT=banishd.service");
-        let outcome = if own { Outcome::Elsewhere } else { trial.examine(other.entry()).outcome };
-        let expected = match outcome {
-            Outcome::Failure(address) => vec![("a".to_owned(), address), ("b".to_owned(), address)],
-            _ => Vec::new(),
-        };
-        let told: Vec<_> = hits.iter().map(|hit| (hit.jail.to_string(), hit.address)).collect();
+        if own {
+            // The sieve looks at none of our own, but its time passes.
+            other.begin(stamp, 1);
+        }
+        let outcome = trial.examine(other.entry()).outcome;
+        let mut failures: Vec<_> = trial.overdue().iter().map(|one| (one.address, Some(one.number))).collect();
+        if let Outcome::Failure(address) = outcome {
+            failures.push((address, None));
+        }
+        let twice = |(address, at)| [("a".to_owned(), address, at), ("b".to_owned(), address, at)];
+        let expected: Vec<_> = failures.into_iter().flat_map(twice).collect();
+        let entry_of = |hit: &Hit| hit.evidence.map(|evidence| evidence.entry.seqnum);
+        let told: Vec<_> = hits.iter().map(|hit| (hit.jail.to_string(), hit.address, entry_of(hit))).collect();
         assert_eq!(told, expected, "{}", entry.escape_ascii());
     }
 }

@@ -109,12 +109,15 @@ fn by_hand() -> Roff {
     for text in [
         "banishctl test says of each input what a filter makes of it, as the daemon would. An input is a failure where it \
          completes one: a line that only prepares one (<F-NOFAIL>), or one that waits for its session to tell an address, \
-         is none.",
-        "With --json there is one object for each input, in their order: \"n\" counts from 1; \"match\" says whether the \
+         is none. A line that is one unless its session tells more within 20 seconds (<F-REFUSAL>) is \"refused\", and \
+         once that time is over, or with the last input, it is told again as the failure that it has become.",
+        "With --json there is one object for each input, in their order, and another one of the same number for a refused \
+         one that has become a failure: \"n\" counts from 1; \"match\" says whether the \
          input completes a failure; \"subject\" is the address that failed, or null; \"captures\" holds what the pattern \
          captured, by tag, as text or, where that is no UTF-8, as a list of bytes; \"outcome\" is one of failure, nofail, \
-         pending, success, counted, ignored, no-address, no-match, unvouched (an entry without a unit, of a process that \
-         was not seen with the daemon's) and elsewhere; \"pattern\" names what decided, as failregex[0], or is null; \"gave_up\" names the patterns that gave no answer because it would have taken too \
+         pending, refused, success, counted, ignored, no-address, no-match, unvouched (an entry without a unit, of a \
+         process that was not seen with the daemon's) and elsewhere; \"pattern\" names what decided, as failregex[0], or \
+         is null; \"gave_up\" names the patterns that gave no answer because it would have taken too \
          long.",
         "Lines (--line-file, or given as arguments) are MESSAGEs, as bytes. They say nothing of where they come from, so \
          journalmatch is left out; and nothing of a session, so each stands for itself, unless --one-session takes them \

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::config::{self, Jail, Settings, SourceName, Traffic};
 use crate::engine::ban::JailName;
-use crate::engine::entry::{Entry, Field, Wanted};
-use crate::engine::filter::{Filter, Hit, OpenSessions, Part, Sieve};
+use crate::engine::entry::{Entry, Field, Locate, Wanted};
+use crate::engine::filter::{Filter, Held, Hit, OpenSessions, Part, Sieve};
 use crate::engine::jail::allow::AllowList;
 use crate::engine::jail::scope::Scope;
 use crate::engine::jail::{Action, Rules};
@@ -169,11 +169,22 @@ impl Examine for Sifter {
         self.sieve.terms()
     }
 
-    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr)) {
-        self.sieve.examine(entry, &mut self.hits);
-        for hit in self.hits.drain(..) {
-            sighted(hit.jail, hit.address);
-        }
+    fn examine(&mut self, entry: Entry<'_>, locate: Locate<'_>, sighted: &mut dyn FnMut(Hit)) {
+        self.sieve.examine(entry, locate, &mut self.hits);
+        self.hits.drain(..).for_each(sighted);
+    }
+
+    fn pass(&mut self, now: Stamp, sighted: &mut dyn FnMut(Hit)) {
+        self.sieve.pass(now, &mut self.hits);
+        self.hits.drain(..).for_each(sighted);
+    }
+
+    fn held(&self) -> Option<Held> {
+        self.sieve.held()
+    }
+
+    fn examined(&self) -> u64 {
+        self.sieve.examined()
     }
 
     fn sessions(&self) -> Vec<OpenSessions> {

@@ -63,7 +63,8 @@ impl Daemon {
         self.progress.stamp = self.progress.stamp.max(harvest.stamp);
         let reading = self.readings.at(at);
         if let Some(cursor) = harvest.cursor {
-            reading.reached = Some(Reached { cursor, stamp: harvest.stamp });
+            // What is held back keeps the checkpoint behind the entries that were read.
+            reading.reached = Some(Reached { cursor, stamp: harvest.stamp.min(cursor.realtime) });
             if std::mem::take(&mut reading.fresh) && self.progress.caught_up {
                 self.snapshots.hasten();
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,11 +13,11 @@ use super::{Aside, Daemon, clock, notify, plan, start, views};
 use crate::bus::Refusal;
 use crate::config::{self, Jail, Loaded, Settings, SourceName};
 use crate::engine::ban::JailName;
-use crate::engine::entry::Cursor;
-use crate::engine::filter::{Definition, Sieve};
+use crate::engine::entry::{Cursor, Evidence};
+use crate::engine::filter::{Definition, Filter, Hit, Sieve, WAIT};
 use crate::engine::jail::Sighting;
 use crate::engine::time::Stamp;
-use crate::journal::{self, Source};
+use crate::journal::{self, Examine, Source};
 
 /// A configuration that was read for a reload, and who waits for the outcome.
 pub(super) struct Load {
@@ -40,6 +41,13 @@ pub(super) struct PastOf {
 
 /// So many sightings are handed to the loop at once.
 const PIECE: usize = 2048;
+/// What was refused shortly before the end of the past is decided on by entries behind it: so often it is looked whether
+/// its time is over …
+const TICK: Duration = Duration::from_millis(200);
+/// … and so much behind the wall clock, until when all that was logged can be read.
+const BEHIND: Duration = Duration::from_secs(1);
+/// No session is older that goes on.
+const SESSION: Duration = Duration::from_secs(600);
 
 impl Daemon {
     /// Begins a reload: the files are read beside the loop.
@@ -147,13 +155,14 @@ impl Daemon {
         let from = plan::feed_from(&self.settings, clock::now().min(until.realtime));
         let past = Past {
             definitions: Arc::new(jails.iter().map(|jail| (jail.name.clone(), jail.definition.clone())).collect()),
-            sieve: Sieve::new(jails.iter().copied().filter_map(Jail::sieved).collect()),
+            filters: jails.iter().copied().filter_map(Jail::sieved).collect(),
             source: reading.journal.clone(),
             name: reading.name.clone(),
             from,
             until,
         };
-        self.feeding.push(reading.name.clone());
+        // It ends twice: with what is known at once, and with what is decided on later.
+        self.feeding.extend([reading.name.clone(), reading.name.clone()]);
         let pasts = self.pasts.clone();
         tokio::task::spawn_blocking(move || past.read(&pasts));
     }
@@ -196,7 +205,7 @@ impl Daemon {
 /// The part of a journal that changed jails are to read again.
 struct Past {
     definitions: Arc<BTreeMap<JailName, Option<Arc<Definition>>>>,
-    sieve: Sieve,
+    filters: Vec<(JailName, Arc<Filter>)>,
     source: Source,
     /// The source's name.
     name: String,
@@ -205,30 +214,47 @@ struct Past {
 }
 
 impl Past {
-    /// Reads it and hands it over piece by piece, never further ahead than the loop takes them.
+    /// Reads it and hands it over piece by piece, never further ahead than the loop takes them. There are two last pieces:
+    /// what was held back at the end is decided on later.
     fn read(self, pasts: &mpsc::Sender<PastOf>) {
-        let Past { definitions, sieve, source, name, from, until } = self;
-        let mut piece = Vec::new();
+        let Past { definitions, filters, source, name, from, until } = self;
         let hand_over = |sightings, last, error| {
             let (definitions, source) = (Arc::clone(&definitions), name.clone());
             let past = PastOf { definitions, source, until, sightings, last, error };
             // The loop being gone is the end of the program.
             let _ = pasts.blocking_send(past);
         };
-        let read = journal::read_between(
-            &source,
-            from,
-            Some(&until),
-            &mut plan::Sifter::new(sieve),
-            &mut |sighting| {
-                piece.push(sighting);
+        let read = |from, until: Option<&Cursor>, sifter: &mut plan::Sifter, wanted: &dyn Fn(&Sighting) -> bool| {
+            let mut piece = Vec::new();
+            let mut sighted = |sighting| {
+                if wanted(&sighting) {
+                    piece.push(sighting);
+                }
                 if piece.len() >= PIECE {
                     hand_over(std::mem::take(&mut piece), false, None);
                 }
-            },
-            &|| !pasts.is_closed(),
-        );
-        hand_over(piece, true, read.err().map(|error| chain(&error)));
+            };
+            let read = journal::read_between(&source, from, until, sifter, &mut sighted, &|| !pasts.is_closed());
+            if until.is_none() {
+                sifter.pass(clock::now().before(BEHIND), &mut |Hit { jail, address, evidence }| {
+                    let found = evidence.map(|Evidence { stamp, entry }| Sighting { jail, address, stamp, entry });
+                    found.into_iter().for_each(&mut sighted);
+                });
+            }
+            hand_over(piece, true, read.err().map(|error| chain(&error)));
+        };
+        let sifter = || plan::Sifter::new(Sieve::new(filters.clone()));
+        let mut first = sifter();
+        read(from, Some(&until), &mut first, &|_| true);
+        let Some(held) = first.held() else { return hand_over(Vec::new(), true, None) };
+        let mut left = WAIT + BEHIND;
+        while clock::now().before(WAIT + BEHIND) <= until.realtime && !left.is_zero() && !pasts.is_closed() {
+            std::thread::sleep(TICK);
+            left = left.saturating_sub(TICK);
+        }
+        // Once more, with what came behind the end: an entry that is fed again counts once.
+        let from = from.max(held.due.before(WAIT + SESSION));
+        read(from, None, &mut sifter(), &|sighting| sighting.stamp <= until.realtime);
     }
 }
 

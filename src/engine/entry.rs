@@ -103,6 +103,18 @@ impl fmt::Display for EntryRef {
     }
 }
 
+/// An entry as evidence: which one, and its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// When journald received it.
+    pub stamp: Stamp,
+    /// The entry.
+    pub entry: EntryRef,
+}
+
+/// Asks the journal which entry it is at; `None` where it cannot say. Costs about as much as reading the entry.
+pub type Locate<'l> = &'l mut dyn FnMut() -> Option<EntryRef>;
+
 /// An sd-journal cursor, taken apart: `s=…;i=…;b=…;m=…;t=…;x=…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-use super::entry::EntryRef;
-use super::filter::{OpenSessions, Session, SessionKey};
+use super::entry::{EntryRef, Evidence};
+use super::filter::{OpenSessions, Refusal, Session, SessionKey};
 use super::jail::window::Failure;
 use super::subject::Subject;
 use super::time::Stamp;
@@ -102,21 +102,25 @@ impl Iterator for WindowsReader<'_> {
     }
 }
 
+/// What the second form of the sessions begins with, which no number does. The first had no refusals.
+const SECOND: &[u8] = &[0xff; 10];
+
 /// The sessions as bytes.
 ///
 /// Per filter: its fingerprint and the number of sessions; per session: boot, key, stamp, a byte of flags, the address's
-/// text if it has one, the user's hash if there is one, its counts.
+/// text if it has one, the user's hash if there is one, its counts. Then the refusals that wait and those that were
+/// counted, each as their number and per refusal: a byte of flags, its session's boot and key if it has one, the
+/// address's text, the user's hash if there is one, stamp, sequence, seqnum, who refused, and the how manieth.
 pub fn encode_sessions(filters: &[OpenSessions]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for OpenSessions { filter, sessions } in filters {
+    let mut bytes = SECOND.to_vec();
+    for OpenSessions { filter, sessions, refusals } in filters {
         put(&mut bytes, *filter);
         put(&mut bytes, sessions.len() as u64);
         for (key, session) in sessions {
-            bytes.extend_from_slice(&key.boot.to_be_bytes());
-            put_text(&mut bytes, &key.value);
+            put_key(&mut bytes, key);
             put(&mut bytes, session.touched.usec());
             let flags = [session.pending, session.several_users, session.address.is_some(), session.user.is_some()];
-            bytes.push(flags.iter().enumerate().map(|(bit, set)| u8::from(*set) << bit).sum());
+            put_flags(&mut bytes, &flags);
             if let Some(address) = session.address {
                 put_text(&mut bytes, address.to_string().as_bytes());
             }
@@ -127,28 +131,57 @@ pub fn encode_sessions(filters: &[OpenSessions]) -> Vec<u8> {
             put(&mut bytes, session.ordinary.into());
             put(&mut bytes, session.reports.len() as u64);
             session.reports.iter().for_each(|reports| put(&mut bytes, (*reports).into()));
+            put(&mut bytes, session.refused.len() as u64);
+            for (by, refused) in &session.refused {
+                put(&mut bytes, *by);
+                put(&mut bytes, (*refused).into());
+            }
+        }
+        for list in refusals {
+            put(&mut bytes, list.len() as u64);
+            list.iter().for_each(|refusal| put_refusal(&mut bytes, refusal));
         }
     }
     bytes
 }
 
-/// The sessions back from [`encode_sessions`]'s bytes.
+fn put_refusal(bytes: &mut Vec<u8>, refusal: &Refusal) {
+    put_flags(bytes, &[refusal.session.is_some(), refusal.user.is_some()]);
+    if let Some(key) = &refusal.session {
+        put_key(bytes, key);
+    }
+    put_text(bytes, refusal.address.to_string().as_bytes());
+    if let Some(user) = refusal.user {
+        put(bytes, user);
+    }
+    put(bytes, refusal.evidence.stamp.usec());
+    bytes.extend_from_slice(&refusal.evidence.entry.seqnum_id.to_be_bytes());
+    put(bytes, refusal.evidence.entry.seqnum);
+    put(bytes, refusal.by);
+    put(bytes, refusal.number.into());
+}
+
+/// The sessions back from [`encode_sessions`]'s bytes, or those of an earlier version of it.
 ///
 /// # Errors
 /// At the first byte that does not fit.
 pub fn decode_sessions(bytes: &[u8]) -> Result<Vec<OpenSessions>, SnapshotError> {
-    let mut scan = Scan { bytes, at: 0 };
+    let second = bytes.starts_with(SECOND);
+    let mut scan = Scan { bytes, at: if second { SECOND.len() } else { 0 } };
     let mut filters = Vec::new();
     while scan.at < bytes.len() {
-        let filter = scan.number().ok_or(SnapshotError { at: scan.at })?;
-        let count = scan.number().ok_or(SnapshotError { at: scan.at })?;
-        let mut sessions = Vec::new();
-        for _ in 0..count {
-            sessions.push(scan.session().ok_or(SnapshotError { at: scan.at })?);
-        }
-        filters.push(OpenSessions { filter, sessions });
+        filters.push(scan.filter(second).ok_or(SnapshotError { at: scan.at })?);
     }
     Ok(filters)
+}
+
+fn put_key(bytes: &mut Vec<u8>, key: &SessionKey) {
+    bytes.extend_from_slice(&key.boot.to_be_bytes());
+    put_text(bytes, &key.value);
+}
+
+fn put_flags(bytes: &mut Vec<u8>, flags: &[bool]) {
+    bytes.push(flags.iter().enumerate().map(|(bit, set)| u8::from(*set) << bit).sum());
 }
 
 fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
@@ -175,19 +208,58 @@ impl<'a> Scan<'a> {
         std::str::from_utf8(self.text()?).ok()?.parse().ok()
     }
 
-    fn session(&mut self) -> Option<(SessionKey, Session)> {
-        let boot = u128::from_be_bytes(self.take(16)?.try_into().ok()?);
-        let key = SessionKey { boot, value: self.text()?.into() };
+    fn filter(&mut self, second: bool) -> Option<OpenSessions> {
+        let filter = self.number()?;
+        let mut sessions = Vec::new();
+        for _ in 0..self.number()? {
+            sessions.push(self.session(second)?);
+        }
+        let mut refusals = [Vec::new(), Vec::new()];
+        for list in refusals.iter_mut().filter(|_| second) {
+            for _ in 0..self.number()? {
+                list.push(self.refusal()?);
+            }
+        }
+        Some(OpenSessions { filter, sessions, refusals })
+    }
+
+    fn session(&mut self, second: bool) -> Option<(SessionKey, Session)> {
+        let key = self.key()?;
         let touched = Stamp::from_usec(self.number()?);
-        let flags = *self.take(1)?.first()?;
-        let is_set = |bit: u8| flags >> bit & 1 == 1;
-        let address: Option<IpAddr> =
-            if is_set(2) { Some(std::str::from_utf8(self.text()?).ok()?.parse().ok()?) } else { None };
-        let user = if is_set(3) { Some(self.number()?) } else { None };
+        let flags = self.flags()?;
+        let address = if flags[2] { Some(self.address()?) } else { None };
+        let user = if flags[3] { Some(self.number()?) } else { None };
         let (counted, ordinary) = (self.count()?, self.count()?);
         let reports = (0..self.number()?).map(|_| self.count()).collect::<Option<_>>()?;
-        let (pending, several_users) = (is_set(0), is_set(1));
-        Some((key, Session { touched, address, user, several_users, pending, counted, ordinary, reports }))
+        let refusing = if second { self.number()? } else { 0 };
+        let refused = (0..refusing).map(|_| Some((self.number()?, self.count()?))).collect::<Option<_>>()?;
+        let [pending, several_users, ..] = flags;
+        Some((key, Session { touched, address, user, several_users, pending, counted, ordinary, reports, refused }))
+    }
+
+    fn refusal(&mut self) -> Option<Refusal> {
+        let flags = self.flags()?;
+        let session = if flags[0] { Some(self.key()?) } else { None };
+        let address = self.address()?;
+        let user = if flags[1] { Some(self.number()?) } else { None };
+        let stamp = Stamp::from_usec(self.number()?);
+        let seqnum_id = u128::from_be_bytes(self.take(16)?.try_into().ok()?);
+        let evidence = Evidence { stamp, entry: EntryRef { seqnum_id, seqnum: self.number()? } };
+        Some(Refusal { session, address, user, evidence, by: self.number()?, number: self.count()? })
+    }
+
+    fn key(&mut self) -> Option<SessionKey> {
+        let boot = u128::from_be_bytes(self.take(16)?.try_into().ok()?);
+        Some(SessionKey { boot, value: self.text()?.into() })
+    }
+
+    fn address(&mut self) -> Option<IpAddr> {
+        std::str::from_utf8(self.text()?).ok()?.parse().ok()
+    }
+
+    fn flags(&mut self) -> Option<[bool; 4]> {
+        let flags = *self.take(1)?.first()?;
+        Some(std::array::from_fn(|bit| flags >> bit & 1 == 1))
     }
 
     fn text(&mut self) -> Option<&'a [u8]> {
@@ -262,17 +334,30 @@ mod tests {
             .prop_map(|(boot, value)| SessionKey { boot, value: value.into() });
         let named = (any::<u64>(), any::<Option<u32>>(), any::<Option<u64>>(), any::<[bool; 2]>());
         let counts = (any::<[u32; 2]>(), prop::collection::vec(any::<u32>(), 0..4));
-        (key, named, counts).prop_map(|(key, (touched, address, user, flags), ([counted, ordinary], reports))| {
-            let touched = Stamp::from_usec(touched);
-            let address = address.map(|bits| IpAddr::V4(bits.into()));
-            let [pending, several_users] = flags;
-            (key, Session { touched, address, user, several_users, pending, counted, ordinary, reports })
+        let refused = prop::collection::vec(any::<(u64, u32)>(), 0..3);
+        (key, named, counts, refused).prop_map(
+            |(key, (touched, address, user, flags), ([counted, ordinary], reports), refused)| {
+                let touched = Stamp::from_usec(touched);
+                let address = address.map(|bits| IpAddr::V4(bits.into()));
+                let [pending, several_users] = flags;
+                (key, Session { touched, address, user, several_users, pending, counted, ordinary, reports, refused })
+            },
+        )
+    }
+
+    fn any_refusal() -> impl Strategy<Value = Refusal> {
+        let session = prop::option::of(any_session().prop_map(|(key, _)| key));
+        let parts = (any::<u32>(), any::<Option<u64>>(), any::<u64>(), any::<u32>());
+        (session, parts, any_failure()).prop_map(|(session, (address, user, by, number), Failure { stamp, entry })| {
+            let address = IpAddr::V4(address.into());
+            Refusal { session, address, user, evidence: Evidence { stamp, entry }, by, number }
         })
     }
 
     fn any_filters() -> impl Strategy<Value = Vec<OpenSessions>> {
-        let filter = (any::<u64>(), prop::collection::vec(any_session(), 0..6))
-            .prop_map(|(filter, sessions)| OpenSessions { filter, sessions });
+        let refusals = || prop::collection::vec(any_refusal(), 0..4);
+        let filter = (any::<u64>(), prop::collection::vec(any_session(), 0..6), [refusals(), refusals()])
+            .prop_map(|(filter, sessions, refusals)| OpenSessions { filter, sessions, refusals });
         prop::collection::vec(filter, 1..4)
     }
 
@@ -282,6 +367,28 @@ mod tests {
             let bytes = encode_sessions(&filters);
             prop_assert_eq!(decode_sessions(&bytes), Ok(filters));
             prop_assert!(decode_sessions(&bytes[..bytes.len() - 1]).is_err());
+        }
+
+        /// What a version before refusals wrote: no mark in front, no refusals behind.
+        #[test]
+        fn sessions_of_an_earlier_version_are_read(fingerprint in any::<u64>(), seen in any_session()) {
+            let (key, session) = seen;
+            let session = Session { refused: Vec::new(), ..session };
+            let mut bytes = Vec::new();
+            put(&mut bytes, fingerprint);
+            put(&mut bytes, 1);
+            put_key(&mut bytes, &key);
+            put(&mut bytes, session.touched.usec());
+            put_flags(&mut bytes, &[session.pending, session.several_users, session.address.is_some(), session.user.is_some()]);
+            session.address.iter().for_each(|address| put_text(&mut bytes, address.to_string().as_bytes()));
+            session.user.iter().for_each(|user| put(&mut bytes, *user));
+            put(&mut bytes, session.counted.into());
+            put(&mut bytes, session.ordinary.into());
+            put(&mut bytes, session.reports.len() as u64);
+            session.reports.iter().for_each(|count| put(&mut bytes, (*count).into()));
+            let sessions = vec![(key, session)];
+            let expected = OpenSessions { filter: fingerprint, sessions, refusals: Default::default() };
+            prop_assert_eq!(decode_sessions(&bytes), Ok(vec![expected]));
         }
 
         #[test]

@@ -1,16 +1,15 @@
 //! Reading a part of the journal by itself: for windows of a jail that was not there before, and for trials.
 
-use std::net::IpAddr;
-
 use super::stream::{Place, Stream};
 use super::{Examine, JournalError, Source};
-use crate::engine::ban::JailName;
-use crate::engine::entry::{Cursor, Page};
+use crate::engine::entry::{Cursor, EntryRef, Evidence, Page};
+use crate::engine::filter::Hit;
 use crate::engine::jail::Sighting;
 use crate::engine::time::Stamp;
 
 /// Examines the entries of `source` not older than `from`, up to and including `until` (`None`: the present end), through
-/// a handle of its own, in this thread, as long as it is `wanted`. Returns how many entries it read.
+/// a handle of its own, in this thread, as long as it is `wanted`. Returns how many entries it read. What is still held
+/// back then and is not overdue at the time of the last entry stays so.
 ///
 /// # Errors
 /// The journal cannot be opened or read; what came before the error has been sighted.
@@ -41,6 +40,7 @@ pub fn read_between(
         entries += 1;
         sight(&mut stream, stamp, &mut page, examine, sighted).ok();
     }
+    examine.pass(end.realtime, &mut |hit| sighting(hit, None).into_iter().for_each(&mut *sighted));
     Ok(entries)
 }
 
@@ -56,19 +56,23 @@ pub(super) fn sight(
     sighted: &mut dyn FnMut(Sighting),
 ) -> Result<bool, JournalError> {
     let marked = stream.copy(stamp, examine.wanted(), page)?;
-    let entry = page.entry();
-    let mut place = None;
-    let mut failure = None;
-    examine.examine(entry, &mut |jail: JailName, address: IpAddr| {
-        if place.is_none() {
-            match stream.entry() {
-                Ok(entry) => place = Some(entry),
-                Err(error) => failure = Some(error),
-            }
-        }
-        if let Some(entry) = place {
-            sighted(Sighting { jail, address, stamp, entry });
-        }
-    });
-    failure.map_or(Ok(marked), Err)
+    let mut place: Option<Result<EntryRef, JournalError>> = None;
+    let mut hits = Vec::new();
+    let mut locate = || place.get_or_insert_with(|| stream.entry()).as_ref().ok().copied();
+    examine.examine(page.entry(), &mut locate, &mut |hit| hits.push(hit));
+    for hit in hits {
+        let here = if hit.evidence.is_none() { locate().map(|entry| Evidence { stamp, entry }) } else { None };
+        sighting(hit, here).into_iter().for_each(&mut *sighted);
+    }
+    match place {
+        Some(Err(error)) => Err(error),
+        _ => Ok(marked),
+    }
+}
+
+/// A hit with its evidence: what it brings itself, or the entry just examined.
+pub(super) fn sighting(hit: Hit, here: Option<Evidence>) -> Option<Sighting> {
+    let Hit { jail, address, evidence } = hit;
+    let Evidence { stamp, entry } = evidence.or(here)?;
+    Some(Sighting { jail, address, stamp, entry })
 }

@@ -15,13 +15,11 @@ mod sys;
 mod watch;
 
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::ban::JailName;
-use crate::engine::entry::{Cursor, Entry, Field, Wanted};
-use crate::engine::filter::OpenSessions;
+use crate::engine::entry::{Cursor, Entry, Field, Locate, Wanted};
+use crate::engine::filter::{Held, Hit, OpenSessions};
 use crate::engine::jail::Sighting;
 use crate::engine::time::Stamp;
 
@@ -39,10 +37,25 @@ pub trait Examine: Send {
     /// sieving, so an entry that is not seen costs nothing. `None`: all entries. An empty list: none.
     fn terms(&self) -> Option<Vec<(Field, Vec<u8>)>>;
 
-    /// Looks at one entry and calls `sighted` for every failure that it completes.
-    fn examine(&mut self, entry: Entry<'_>, sighted: &mut dyn FnMut(JailName, IpAddr));
+    /// Looks at one entry and calls `sighted` for every failure that it completes, and for what was held back and is
+    /// overdue at its time. `locate` tells which entry it is.
+    fn examine(&mut self, entry: Entry<'_>, locate: Locate<'_>, sighted: &mut dyn FnMut(Hit));
 
-    /// The sessions that are open behind the entry examined last: all that it remembers from one entry to the next.
+    /// It is `now`, and everything until then has been examined: calls `sighted` for what was held back and is overdue.
+    fn pass(&mut self, _now: Stamp, _sighted: &mut dyn FnMut(Hit)) {}
+
+    /// What is held back until other entries, or the time that passes, tell what it is.
+    fn held(&self) -> Option<Held> {
+        None
+    }
+
+    /// How many entries were examined.
+    fn examined(&self) -> u64 {
+        0
+    }
+
+    /// The sessions that are open behind the entry examined last, and what is held back: all that it remembers from one
+    /// entry to the next.
     fn sessions(&self) -> Vec<OpenSessions> {
         Vec::new()
     }
@@ -116,8 +129,8 @@ pub struct Harvest {
     pub sightings: Vec<Sighting>,
     /// What they are good for.
     pub phase: Phase,
-    /// Up to and including this entry everything has been examined; a checkpoint may be set here. `None` while feeding,
-    /// and where the journal could not say it.
+    /// Up to and including this entry everything has been examined and nothing is held back; a checkpoint may be set
+    /// here. `None` while feeding, where that is no further than before, and where the journal could not say it.
     pub cursor: Option<Cursor>,
     /// The time of the last entry read.
     pub stamp: Stamp,

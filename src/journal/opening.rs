@@ -1,6 +1,7 @@
 //! Opening a journal: where to begin in it, and what there is to tell of that.
 
 use super::line::{Line, Stopped};
+use super::order::order;
 use super::reader::{RETRY, RETRY_MOST, Reader, pause};
 use super::stream::{Place, Presence, Stream};
 use super::{Examine, FeedFrom, JournalError, News, Plan, Reason, Start};
@@ -84,7 +85,13 @@ impl Opened {
                 (end.map(|until| Feed { from: FeedFrom::Stamp(*feed_from), until }), end)
             }
             Start::Resume { checkpoint, feed } => {
-                let (position, gap) = resumed(&mut stream, *checkpoint)?;
+                // A checkpoint stays before what is held back. Sessions that are kept hold that too, and are told nothing
+                // twice.
+                let known = match feed {
+                    FeedFrom::Behind { cursor, .. } if order(cursor, checkpoint).is_gt() => cursor,
+                    _ => checkpoint,
+                };
+                let (position, gap) = resumed(&mut stream, *known)?;
                 opening.extend(gap);
                 (position.map(|until| Feed { from: feed.clone(), until }), position)
             }

@@ -1,15 +1,16 @@
 //! The reader's thread: feeds what was decided before, reads what is new, waits, and proves that it is not deaf.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::feed::sight;
+use super::feed::{sight, sighting};
 use super::line::{Line, Stopped};
 use super::opening::{Feed, Opened, Unopened, resumed};
 use super::order::order;
 use super::stream::{Place, Stream};
-use super::{Examine, FeedFrom, Harvest, JournalError, News, Phase, Plan, Reason};
+use super::{Examine, FeedFrom, Harvest, JournalError, News, Phase, Plan, Reason, Source};
 use crate::engine::entry::{Cursor, Page};
-use crate::engine::time::Stamp;
+use crate::engine::time::{Length, Stamp};
 
 /// A harvest is handed over when it has so many entries or sightings, or when there is nothing more to read.
 const ENTRIES: u64 = 4096;
@@ -25,6 +26,14 @@ const ALERT_TICK: Duration = Duration::from_millis(20);
 /// How often we look where sd-journal does not tell (reliably) of changes.
 const FILES_TICK: Duration = Duration::from_millis(250);
 const NETWORK_TICK: Duration = Duration::from_secs(2);
+
+/// So many entries are remembered at which a checkpoint may come to be set.
+const MARKS: usize = 1024;
+/// At the end of the journal the wall clock decides what was held back, but so much behind: what was logged until then has
+/// been read.
+const BEHIND: Duration = Duration::from_secs(1);
+/// … and what a sender delivers is on its way for longer.
+const BEHIND_SENDER: Duration = Duration::from_secs(300);
 
 /// How long is waited before the journal is opened again after an error, at first and at most.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -42,6 +51,9 @@ pub struct Reader {
     position: Option<Cursor>,
     /// More than that has been examined: the journal could not name the last entry.
     ahead: bool,
+    /// Entries at which a checkpoint may be set as soon as nothing from before them is held back, each with how many
+    /// entries had been examined behind it. The first is where one was set last.
+    marks: VecDeque<(u64, Option<Cursor>)>,
     page: Page,
     caught_up: bool,
     alert_until: Option<Instant>,
@@ -89,6 +101,7 @@ impl Reader {
                 feed,
                 position,
                 ahead: false,
+                marks: VecDeque::from([(0, position)]),
                 page: Page::default(),
                 caught_up: false,
                 alert_until: None,
@@ -131,6 +144,7 @@ impl Reader {
                 continue;
             }
             self.retry = RETRY;
+            self.pass()?;
             if !self.caught_up {
                 self.caught_up = true;
                 self.line.send(News::CaughtUp)?;
@@ -169,6 +183,7 @@ impl Reader {
             }
             if let Some(successor) = self.line.successor() {
                 self.examine = successor;
+                self.marks = VecDeque::from([(0, self.position)]);
                 self.stream.select(self.examine.terms().as_deref())?;
                 self.line.send(News::Replaced { at: self.position })?;
                 return Ok(());
@@ -215,18 +230,62 @@ impl Reader {
         if phase == Phase::Live {
             // At an entry past the mark everything up to the mark has been examined. Where the journal cannot name the
             // entry, the checkpoint stays behind, which loses nothing.
-            harvest.cursor = match (&close, until) {
+            let reached = match (&close, until) {
                 (Ok(Close::Past), Some(mark)) => Some(*mark),
                 _ => self.stream.cursor().ok(),
             };
-            self.ahead = harvest.cursor.is_none();
-            self.position = harvest.cursor.or(self.position);
+            self.ahead = reached.is_none();
+            harvest.cursor = self.reach(reached);
             if !harvest.sightings.is_empty() {
                 self.alert_until = Some(now() + ALERT);
             }
         }
         self.line.send(News::Harvest(harvest))?;
         Ok(close?)
+    }
+
+    /// Everything up to `reached` has been examined: where a checkpoint may be set now.
+    fn reach(&mut self, reached: Option<Cursor>) -> Option<Cursor> {
+        if reached.is_some() {
+            self.position = reached;
+            if self.marks.len() >= MARKS {
+                self.marks.pop_back();
+            }
+            self.marks.push_back((self.examine.examined(), reached));
+        }
+        self.checkpoint()
+    }
+
+    /// Where a checkpoint may be set that was not told yet: at the last mark before all that is held back.
+    fn checkpoint(&mut self) -> Option<Cursor> {
+        let since = self.examine.held().map_or(u64::MAX, |held| held.since);
+        let mut moved = false;
+        while self.marks.get(1).is_some_and(|(examined, _)| *examined <= since) {
+            self.marks.pop_front();
+            moved = true;
+        }
+        self.marks.front().and_then(|(_, cursor)| *cursor).filter(|_| moved)
+    }
+
+    /// At the end of the journal: decides what was held back for long enough by the wall clock.
+    fn pass(&mut self) -> Result<(), Halt> {
+        if self.examine.held().is_none() {
+            return Ok(());
+        }
+        let mut harvest = empty(Phase::Live);
+        self.examine.pass(wall().before(self.behind()), &mut |hit| harvest.sightings.extend(sighting(hit, None)));
+        if harvest.sightings.is_empty() {
+            return Ok(());
+        }
+        harvest.cursor = self.checkpoint();
+        harvest.stamp = harvest.sightings.iter().map(|one| one.stamp).max().unwrap_or_default();
+        self.alert_until = Some(now() + ALERT);
+        Ok(self.line.send(News::Harvest(harvest))?)
+    }
+
+    fn behind(&self) -> Duration {
+        let follows_sender = matches!(self.plan.source, Source::Sender { .. }) && !self.plan.once;
+        if follows_sender { BEHIND_SENDER } else { BEHIND }
     }
 
     fn next(&mut self, phase: Phase, until: Option<&Cursor>) -> Result<Next, JournalError> {
@@ -245,8 +304,11 @@ impl Reader {
     /// Gives over to `successor`: at the present end where that has been reached, so that no old entry is new to it.
     fn hand_over(&mut self, successor: Box<dyn Examine>, close: Close) -> Result<(), Halt> {
         let drained = if close == Close::End { self.drain() } else { Ok(()) };
+        let checkpoint = self.marks.front().and_then(|(_, cursor)| *cursor);
         let former = std::mem::replace(&mut self.examine, successor);
         self.examine.resume(&former.sessions());
+        // What the successor goes on holding back, it holds since before its first entry.
+        self.marks = VecDeque::from([(0, checkpoint), (self.examine.examined() + 1, self.position)]);
         if !matches!(drained, Err(Halt::Stopped)) {
             self.line.send(News::Replaced { at: self.position })?;
         }
@@ -262,6 +324,7 @@ impl Reader {
         let Some(end) = end.filter(|end| self.is_ahead(end)) else { return Ok(()) };
         while self.harvest(Phase::Live, Some(&end))? == Close::Full {}
         self.position = Some(end);
+        self.marks.push_back((self.examine.examined(), Some(end)));
         Ok(())
     }
 
@@ -317,8 +380,7 @@ impl Reader {
             self.stream = fresh;
         }
         if let Some(end) = end.filter(|end| self.is_ahead(end)) {
-            self.position = Some(end);
-            let harvest = Harvest { cursor: Some(end), stamp: end.realtime, ..empty(Phase::Live) };
+            let harvest = Harvest { cursor: self.reach(Some(end)), stamp: end.realtime, ..empty(Phase::Live) };
             self.line.send(News::Harvest(harvest))?;
         }
         Ok(())
@@ -334,6 +396,10 @@ impl Reader {
             timeout = timeout.min(FILES_TICK);
         } else if !reliable {
             timeout = timeout.min(NETWORK_TICK);
+        }
+        if let Some(held) = self.examine.held() {
+            let due = held.due.after(Length::For(self.behind() + ALERT_TICK));
+            timeout = timeout.min(due.since(wall()).max(ALERT_TICK));
         }
         if self.alert_until.is_some_and(|until| now < until) {
             timeout = timeout.min(ALERT_TICK);
@@ -364,6 +430,9 @@ impl Reader {
         let mut gap = None;
         if let Some(position) = self.position {
             (self.position, gap) = resumed(&mut stream, position)?;
+            if gap.is_some() {
+                self.marks.push_back((self.examine.examined(), self.position));
+            }
         }
         stream.select(self.examine.terms().as_deref())?;
         stream.seek(Place::after(self.position.as_ref()))?;
@@ -411,4 +480,10 @@ pub(super) fn pause(line: &mut Line, length: Duration) -> Result<(), Stopped> {
 fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "the thread has to know how long it may wait")]
     Instant::now()
+}
+
+fn wall() -> Stamp {
+    #[expect(clippy::disallowed_methods, reason = "entries have the wall clock's times")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Stamp::EPOCH.after(Length::For(since))
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use banish::engine::entry::{Field, Page, Wanted};
-use banish::engine::filter::{Definition, Fault, FieldRule, Filter, Hit, Outcome, Sieve, Trial, Trust};
+use banish::engine::entry::{EntryRef, Field, Page, Wanted};
+use banish::engine::filter::{Definition, Fault, FieldRule, Filter, Hit, Outcome, Sieve, Trial, Trust, WAIT};
 use banish::engine::time::Stamp;
 use toml::{Table, Value};
 
@@ -105,29 +105,56 @@ pub struct Asked {
     sieve: Sieve,
     trial: Trial,
     stamp: u64,
+    number: u64,
 }
 
 impl Asked {
     pub fn new(name: &str, mode: &str) -> Asked {
         let filter = filter(name, mode);
         let sieve = Sieve::new(vec![(name.parse().unwrap(), Arc::clone(&filter))]);
-        Asked { sieve, trial: Trial::new(filter), stamp: 1_700_000_000_000_000 }
+        Asked { sieve, trial: Trial::new(filter), stamp: 1_700_000_000_000_000, number: 0 }
     }
 
-    /// `-`, `=` or an address.
+    /// What has become a failure when so many seconds have passed: addresses, or `-`.
+    pub fn wait(&mut self, seconds: u64) -> String {
+        self.stamp += seconds * 1_000_000;
+        let mut hits = Vec::new();
+        self.sieve.pass(Stamp::from_usec(self.stamp), &mut hits);
+        self.trial.pass(Stamp::from_usec(self.stamp));
+        self.overdue(&hits)
+    }
+
+    /// As [`Asked::wait`], for as long as anything may become a failure.
+    pub fn wait_for_all(&mut self) -> String {
+        self.wait(WAIT.as_secs() + 1)
+    }
+
+    fn overdue(&mut self, hits: &[Hit]) -> String {
+        let hits: Vec<String> = hits.iter().map(|hit| hit.address.to_string()).collect();
+        let tried: Vec<String> = self.trial.overdue().iter().map(|one| one.address.to_string()).collect();
+        assert_eq!(hits, tried);
+        if hits.is_empty() { "-".into() } else { hits.join(" ") }
+    }
+
+    /// `-`, `=`, an address, or `?` for what is a failure unless its session tells otherwise in time.
     pub fn verdict(&mut self, boot: u128, fields: &Fields) -> String {
         self.stamp += 1_000_000;
         let stamp = Stamp::from_usec(self.stamp);
         let mut hits: Vec<Hit> = Vec::new();
         let seen = page(self.sieve.wanted(), stamp, boot, fields);
-        self.sieve.examine(seen.entry(), &mut hits);
+        self.number += 1;
+        let mut locate = || Some(EntryRef::attempt(self.number));
+        self.sieve.examine(seen.entry(), &mut locate, &mut hits);
         let tried = page(self.trial.wanted(), stamp, boot, fields);
         let verdict = self.trial.examine(tried.entry());
         let told = match verdict.outcome {
             Outcome::Failure(address) => address.to_string(),
             Outcome::Counted => "=".into(),
+            Outcome::Refused => "?".into(),
             _ => "-".into(),
         };
+        let late: Vec<Hit> = hits.extract_if(.., |hit| hit.evidence.is_some()).collect();
+        assert_eq!(self.overdue(&late), "-", "a refusal of before was left open: {fields:?}");
         let address = hits.first().map(|hit| hit.address.to_string());
         let expected = verdict.outcome;
         assert_eq!(hits.len(), usize::from(matches!(expected, Outcome::Failure(_))), "{expected:?} {fields:?}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::input;
 use crate::ctl::args::TestArgs;
 use crate::engine::entry::{Entry, Field, Page, Slot, Wanted};
-use crate::engine::filter::{Definition, Filter, Trial, Verdict};
+use crate::engine::filter::{Definition, Filter, Overdue, Trial, Verdict};
 use crate::engine::time::Stamp;
 
 /// The filter on trial, and how inputs are put before it.
@@ -55,6 +55,21 @@ impl Bench {
     /// Tries an entry.
     pub(super) fn try_entry(&mut self, entry: Entry<'_>) -> Verdict {
         if self.any_source { self.trial.examine_anywhere(entry) } else { self.trial.examine(entry) }
+    }
+
+    /// How many inputs were tried.
+    pub(super) fn tried(&self) -> u64 {
+        self.trial.tried()
+    }
+
+    /// The refused inputs that have become failures since this was last asked.
+    pub(super) fn overdue(&mut self) -> Vec<Overdue> {
+        self.trial.overdue()
+    }
+
+    /// There is no further input: what was refused and is not settled has become a failure.
+    pub(super) fn end(&mut self) {
+        self.trial.pass(Stamp::NEVER);
     }
 
     /// The fields that entries must have copied.

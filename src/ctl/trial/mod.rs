@@ -6,6 +6,7 @@ mod past;
 mod report;
 mod timing;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::escape::shown;
 use super::screen::{Look, Screen};
 use super::settings::{layout, problem_line};
 use crate::config::{any_error, load_filter, load_filter_file, load_filter_of_jail, load_pattern};
-use crate::engine::filter::{Definition, Filter, Verdict};
+use crate::engine::filter::{Definition, Filter, Outcome, Verdict};
 use bench::Bench;
 use input::Inputs;
 use report::Report;
@@ -35,6 +36,7 @@ pub fn test(global: &Global, args: &TestArgs) -> Result<Status> {
         screen: Screen::long(global),
         // People want to know which pattern is slow; programs measure themselves.
         for_people: (!global.json).then(|| (Report::new(&definition, args), Timing::new(&definition))),
+        refused: BTreeMap::new(),
     };
     match args.since {
         Some(since) => past::read(since, args.journal_directory.as_deref(), bench, &mut told)?,
@@ -51,28 +53,68 @@ fn read(args: &TestArgs, mut bench: Bench, told: &mut Told) -> Result<()> {
     let mut inputs = Inputs::open(args)?;
     while inputs.advance()? {
         let verdict = bench.try_on(inputs.line()).map_err(|error| inputs.at(error))?;
-        told.tell(inputs.number(), &bench.text(inputs.line()), &verdict)?;
+        let text = bench.text(inputs.line());
+        told.tell(inputs.number(), &text, verdict, &mut bench)?;
         if told.for_people.is_none() && inputs.is_live() {
             told.screen.flush()?;
         }
     }
-    Ok(())
+    told.end(&mut bench)
 }
 
 /// What is told of each input: at once to programs, in sum to people.
 struct Told {
     screen: Screen,
     for_people: Option<(Report, Timing)>,
+    /// The latest inputs that were refused, by their number on the bench.
+    refused: BTreeMap<u64, Refused>,
 }
 
+/// An input that was refused.
+struct Refused {
+    /// Its number for those who are told.
+    number: u64,
+    text: Vec<u8>,
+    verdict: Verdict,
+}
+
+/// So many refused inputs are remembered: more than a filter has wait.
+const REFUSED: usize = 2 * crate::engine::filter::SESSION_LIMIT;
+
 impl Told {
-    fn tell(&mut self, number: u64, text: &[u8], verdict: &Verdict) -> Result<()> {
+    /// Tells the input tried last, behind what has become of earlier ones by its time.
+    fn tell(&mut self, number: u64, text: &[u8], verdict: Verdict, bench: &mut Bench) -> Result<()> {
+        self.tell_overdue(bench)?;
         match &mut self.for_people {
             Some((report, timing)) => {
-                report.add(number, text, verdict);
+                report.add(number, text, &verdict);
                 timing.add(text);
             }
-            None => self.screen.json(&report::json(number, verdict))?,
+            None => self.screen.json(&report::json(number, &verdict))?,
+        }
+        if verdict.outcome == Outcome::Refused {
+            self.refused.insert(bench.tried(), Refused { number, text: text.to_vec(), verdict });
+            if self.refused.len() > REFUSED {
+                self.refused.pop_first();
+            }
+        }
+        Ok(())
+    }
+
+    /// There is no further input.
+    fn end(&mut self, bench: &mut Bench) -> Result<()> {
+        bench.end();
+        self.tell_overdue(bench)
+    }
+
+    fn tell_overdue(&mut self, bench: &mut Bench) -> Result<()> {
+        for overdue in bench.overdue() {
+            let Some(Refused { number, text, verdict }) = self.refused.remove(&overdue.number) else { continue };
+            let verdict = Verdict { outcome: Outcome::Failure(overdue.address), ..verdict };
+            match &mut self.for_people {
+                Some((report, _)) => report.add_late(number, &text, &verdict),
+                None => self.screen.json(&report::json(number, &verdict))?,
+            }
         }
         Ok(())
     }

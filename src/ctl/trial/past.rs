@@ -1,6 +1,5 @@
 //! A filter tried on the journal's past.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,9 +8,8 @@ use anyhow::{Context, Error, Result};
 use super::Told;
 use super::bench::Bench;
 use crate::ctl::when::{self, Since};
-use crate::engine::ban::JailName;
-use crate::engine::entry::{Entry, Field, Wanted};
-use crate::engine::filter::Outcome;
+use crate::engine::entry::{Entry, Field, Locate, Wanted};
+use crate::engine::filter::{Hit, Outcome};
 use crate::journal::{Examine, Source, read_between};
 
 /// Tries the entries since then, up to the present end.
@@ -24,9 +22,13 @@ pub(super) fn read(since: Since, directory: Option<&Path>, bench: Bench, told: &
     let mut past = Past { bench, tried: 0, told, failed: None, ended: &ended };
     let go_on = || !ended.load(Ordering::Relaxed);
     let outcome = read_between(&source, since.instant(when::now()), None, &mut past, &mut |_| {}, &go_on);
-    match past.failed {
+    let Past { mut bench, told, failed, .. } = past;
+    match failed {
         Some(error) => Err(error),
-        None => outcome.map(|_| ()).context("cannot read the journal"),
+        None => {
+            outcome.context("cannot read the journal")?;
+            told.end(&mut bench)
+        }
     }
 }
 
@@ -49,14 +51,14 @@ impl Examine for Past<'_> {
         self.bench.terms()
     }
 
-    fn examine(&mut self, entry: Entry<'_>, _sighted: &mut dyn FnMut(JailName, IpAddr)) {
+    fn examine(&mut self, entry: Entry<'_>, _locate: Locate<'_>, _sighted: &mut dyn FnMut(Hit)) {
         let verdict = self.bench.try_entry(entry);
         // The journal's index finds more than journalmatch asks for.
         if verdict.outcome == Outcome::Elsewhere || self.failed.is_some() {
             return;
         }
         self.tried += 1;
-        if let Err(error) = self.told.tell(self.tried, &self.bench.message_of(entry), &verdict) {
+        if let Err(error) = self.told.tell(self.tried, &self.bench.message_of(entry), verdict, &mut self.bench) {
             self.failed = Some(error);
             self.ended.store(true, Ordering::Relaxed);
         }

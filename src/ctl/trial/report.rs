@@ -81,6 +81,16 @@ impl Report {
         }
     }
 
+    /// An input that was refused has become what this verdict says.
+    pub(super) fn add_late(&mut self, number: u64, text: &[u8], verdict: &Verdict) {
+        if let Some(refused) = self.outcomes.get_mut(word(Outcome::Refused)) {
+            *refused = refused.saturating_sub(1);
+        }
+        self.outcomes.retain(|_, count| *count > 0);
+        *self.outcomes.entry(word(verdict.outcome)).or_default() += 1;
+        self.list(number, text, verdict);
+    }
+
     pub(super) fn add(&mut self, number: u64, text: &[u8], verdict: &Verdict) {
         self.inputs += 1;
         *self.outcomes.entry(word(verdict.outcome)).or_default() += 1;
@@ -88,6 +98,10 @@ impl Report {
             *self.hits.entry(part).or_default() += 1;
         }
         verdict.gave_up.iter().for_each(|part| *self.gave_up.entry(*part).or_default() += 1);
+        self.list(number, text, verdict);
+    }
+
+    fn list(&mut self, number: u64, text: &[u8], verdict: &Verdict) {
         match verdict.outcome {
             Outcome::Elsewhere => {}
             Outcome::NoMatch => self.missed.add(|| (number, shown_bytes(text))),
@@ -205,6 +219,7 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::NoAddress => "no-address",
         Outcome::Pending => "pending",
         Outcome::NoFail => "nofail",
+        Outcome::Refused => "refused",
         Outcome::Success => "success",
         Outcome::Counted => "counted",
         Outcome::Failure(_) => "failure",

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::patterns::{Finding, Parts, Scratch, Single};
-use super::session::{self, KeyPart, KeyText, Line, OpenSessions, Sessions, Standing};
+use super::refusal::Holds;
+use super::session::{self, KeyPart, KeyText, Line, OpenSessions, Origin, Sessions, Standing};
 use super::{Filter, Part};
-use crate::engine::entry::{Entry, Field, Slot, Text, Wanted};
+use crate::engine::entry::{Entry, Evidence, Field, Locate, Slot, Text, Wanted};
+use crate::engine::time::Stamp;
 
 /// A filter with the memory it needs: of searches, and of open sessions.
 #[derive(Debug)]
@@ -104,17 +106,31 @@ impl Judge {
         if !self.filter.keeps_sessions {
             return None;
         }
-        Some(OpenSessions { filter: self.filter.fingerprint, sessions: self.sessions.open() })
+        let (sessions, refusals) = self.sessions.open();
+        Some(OpenSessions { filter: self.filter.fingerprint, sessions, refusals })
     }
 
     /// Goes on with those of these sessions that are this filter's, and no others.
     pub(super) fn resume(&mut self, open: &[OpenSessions]) {
         let own = open.iter().find(|open| open.filter == self.filter.fingerprint);
-        self.sessions.resume(own.map_or(&[], |open| &open.sessions));
+        match own {
+            Some(open) => self.sessions.resume(&open.sessions, &open.refusals),
+            None => self.sessions.resume(&[], &Default::default()),
+        }
     }
 
-    /// Judges an entry whose origin is right.
-    pub(super) fn judge(&mut self, entry: Entry<'_>) -> Judgement {
+    /// Calls `failed` for the refusals that nothing has settled in time, as of `now`.
+    pub(super) fn pass(&mut self, now: Stamp, failed: &mut dyn FnMut(IpAddr, Evidence)) {
+        self.sessions.pass(now, failed);
+    }
+
+    /// What is held back, if anything is.
+    pub(super) fn holds(&self) -> Option<Holds> {
+        self.sessions.holds()
+    }
+
+    /// Judges an entry whose origin is right; it has this number among those examined.
+    pub(super) fn judge(&mut self, entry: Entry<'_>, turn: u64, locate: Locate<'_>) -> Judgement {
         let filter = Arc::clone(&self.filter);
         if filter.backtracks {
             self.forget();
@@ -141,10 +157,13 @@ impl Judge {
             forget: finding.forget || prefix.forget,
             gained: finding.gained || prefix.gained,
             once: if finding.once { self.once_number(found) } else { None },
+            refusal: finding.refusal.or(prefix.refusal),
+            apart: finding.apart || prefix.apart,
         };
         let id = if named.is_none() { id } else { Parts::default() };
         let standing = if self.compose_key(entry, finding.session.or(prefix.session), id) {
-            self.sessions.tell(entry.boot(), self.key.bytes(), entry.stamp(), line)
+            let origin = Origin { stamp: entry.stamp(), turn, locate };
+            self.sessions.tell(entry.boot(), self.key.bytes(), origin, line)
         } else {
             session::alone(line)
         };

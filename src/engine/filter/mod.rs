@@ -18,8 +18,15 @@
 //! - `<F-MLFGAINED>`: success, no failure either; failures of the session that still have no address are forgotten;
 //! - `<F-MLFFORGET>`: the session ends here;
 //! - `<F-ONCE>`: others may report the same attempt. The n-th line that this pattern matches in a session counts only
-//!   if fewer than n failures have been counted there, and an ordinary line likewise takes the place of one counted so.
-//!   (This tag is ours; the others mean what they mean in fail2ban.)
+//!   if fewer than n failures have been counted there, and an ordinary line likewise takes the place of one counted so;
+//! - `<F-REFUSAL>`: somebody refuses the login, and the daemon is still to say so. No failure by itself, as with
+//!   `<F-NOFAIL>`; but one, with its own time and entry, if its session neither counts that attempt nor reports success
+//!   within [`WAIT`]. What it captures is who refuses: each of those is heard of each attempt, which counts once;
+//! - `<F-APART>`: the refusal of the attempt that this line reports, or of the login that succeeded, may stand in another
+//!   session, as the line of a helper process does. One that waits for the same address and may be of the same user is
+//!   then settled.
+//!
+//! The last three tags are ours; the others mean what they mean in fail2ban.
 
 mod backtracking;
 mod dialect;
@@ -30,6 +37,7 @@ mod linear;
 mod origin;
 mod patterns;
 mod process;
+mod refusal;
 mod session;
 mod sieve;
 mod trial;
@@ -37,10 +45,12 @@ mod trial;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub(super) use refusal::Refusal;
+pub use refusal::WAIT;
 pub(super) use session::{Key as SessionKey, Session};
 pub use session::{OpenSessions, SESSION_LIMIT};
-pub use sieve::{Hit, Sieve, TERM_LIMIT};
-pub use trial::{Outcome, Trial, Verdict};
+pub use sieve::{Held, Hit, Sieve, TERM_LIMIT};
+pub use trial::{Outcome, Overdue, Trial, Verdict};
 
 use super::entry::Field;
 use dialect::Flaw;
@@ -275,6 +285,12 @@ fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault
 
     let roles = || prefregex.iter().map(Pattern::roles).chain(failing().map(|(_, pattern)| pattern.roles()));
     let keeps_sessions = definition.session.is_some() || roles().any(|roles| roles.names_session() || roles.names_id());
+    if !keeps_sessions {
+        let reason = "<F-REFUSAL> is a failure unless its session tells more, and the filter tells no sessions apart: set \
+                      session = (or use <F-MLFID>)";
+        let refusals = failing().filter(|(_, pattern)| pattern.roles().is_refusal());
+        faults.extend(refusals.map(|(at, _)| Fault { at: *at, offset: None, reason: reason.into() }));
+    }
 
     let prefixed = prefregex.as_ref().map(|pattern| (Part::Prefregex, pattern));
     let unanchored = prefixed

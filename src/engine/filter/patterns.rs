@@ -62,6 +62,8 @@ pub(super) struct Roles {
     forget: Option<usize>,
     gained: Option<usize>,
     once: Option<usize>,
+    refusal: Option<usize>,
+    apart: Option<usize>,
     content: Option<usize>,
 }
 
@@ -90,6 +92,8 @@ impl Roles {
             forget: group("mlfforget"),
             gained: group("mlfgained"),
             once: group("once"),
+            refusal: group("refusal"),
+            apart: group("apart"),
             content: group("content"),
         })
     }
@@ -110,6 +114,11 @@ impl Roles {
     /// Does the pattern report an attempt that others may report too?
     pub(super) fn is_once(&self) -> bool {
         self.once.is_some()
+    }
+
+    /// Does the pattern take a refusal that waits for its session to tell what came of it?
+    pub(super) fn is_refusal(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// Does it say which session a line belongs to?
@@ -153,6 +162,9 @@ pub(super) struct Finding<'t> {
     pub(super) forget: bool,
     pub(super) gained: bool,
     pub(super) once: bool,
+    /// Who refused.
+    pub(super) refusal: Option<&'t [u8]>,
+    pub(super) apart: bool,
     /// The part of the text that is left to the other patterns.
     pub(super) content: Option<Span>,
 }
@@ -167,7 +179,8 @@ impl Finding<'_> {
             parts
         };
         // As in fail2ban, what captures nothing says nothing.
-        let says = |index: Option<usize>| index.and_then(bytes).is_some_and(|text| !text.is_empty());
+        let said = |index: Option<usize>| index.and_then(bytes).filter(|text| !text.is_empty());
+        let says = |index: Option<usize>| said(index).is_some();
         Finding {
             address: first(&roles.address),
             user: first(&roles.user),
@@ -177,6 +190,8 @@ impl Finding<'_> {
             forget: says(roles.forget),
             gained: says(roles.gained),
             once: says(roles.once),
+            refusal: said(roles.refusal),
+            apart: says(roles.apart),
             content: roles.content.and_then(|index| memory.span(index)),
         }
     }

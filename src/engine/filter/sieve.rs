@@ -10,7 +10,8 @@ use super::origin::Bond;
 use super::process::Origins;
 use super::session::{OpenSessions, Standing};
 use crate::engine::ban::JailName;
-use crate::engine::entry::{Entry, Field, Slot, Wanted};
+use crate::engine::entry::{Entry, Evidence, Field, Locate, Slot, Wanted};
+use crate::engine::time::Stamp;
 
 /// Above so many terms sd-journal is slower with them than without.
 pub const TERM_LIMIT: usize = 16;
@@ -18,13 +19,24 @@ pub const TERM_LIMIT: usize = 16;
 /// Our own unit; what it logs about bans is never a failure.
 const OWN_UNIT: &[u8] = b"banishd.service";
 
-/// A failure that an entry completed.
+/// A failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
     /// Whose filter matched.
     pub jail: JailName,
     /// Who failed.
     pub address: IpAddr,
+    /// An earlier entry that was held back until now and is the failure; `None`: the entry just examined completes it.
+    pub evidence: Option<Evidence>,
+}
+
+/// What is held back until other entries, or the time that passes, tell what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// So many entries had been examined before the oldest of it came.
+    pub since: u64,
+    /// When the oldest of it is decided at the latest.
+    pub due: Stamp,
 }
 
 /// The filters of all enabled jails. Jails that share a filter share its work and its sessions.
@@ -41,6 +53,9 @@ pub struct Sieve {
     terms: Option<Vec<(Field, Vec<u8>)>>,
     /// Counts entries, so that a station knows whether it had this one.
     turn: u64,
+    /// Nothing that is held back is overdue between these times.
+    earliest: Stamp,
+    latest: Stamp,
 }
 
 #[derive(Debug)]
@@ -80,6 +95,8 @@ impl Sieve {
             others: Vec::new(),
             terms: terms(filters.iter().map(|(filter, _)| &**filter)),
             turn: 0,
+            earliest: Stamp::EPOCH,
+            latest: Stamp::NEVER,
             wanted,
         };
         for (filter, jails) in filters {
@@ -130,22 +147,60 @@ impl Sieve {
     /// Goes on with these sessions and no others. Those of filters that are not here are passed over.
     pub fn resume(&mut self, open: &[OpenSessions]) {
         self.stations.iter_mut().for_each(|station| station.judge.resume(open));
+        self.look_ahead();
     }
 
-    /// Appends the failures that this entry completes, in the order of the jails.
+    /// How many entries were examined.
+    pub fn examined(&self) -> u64 {
+        self.turn
+    }
+
+    /// What is held back, if anything is.
+    pub fn held(&self) -> Option<Held> {
+        let all = || self.stations.iter().filter_map(|station| station.judge.holds());
+        let since = all().map(|holds| holds.turn.saturating_sub(1)).min()?;
+        Some(Held { since, due: all().map(|holds| holds.latest).min()? })
+    }
+
+    /// Appends the failures among what is held back that nothing has settled in time: it is `now`, and everything until
+    /// then has been examined.
+    pub fn pass(&mut self, now: Stamp, out: &mut Vec<Hit>) {
+        if (self.earliest..=self.latest).contains(&now) {
+            return;
+        }
+        for Station { jails, judge, .. } in &mut self.stations {
+            judge.pass(now, &mut |address, evidence| {
+                let evidence = Some(evidence);
+                out.extend(jails.iter().map(|jail| Hit { jail: jail.clone(), address, evidence }));
+            });
+        }
+        self.look_ahead();
+    }
+
+    /// Finds when something will be overdue.
+    fn look_ahead(&mut self) {
+        let holds = || self.stations.iter().filter_map(|station| station.judge.holds());
+        self.earliest = holds().map(|holds| holds.earliest).max().unwrap_or(Stamp::EPOCH);
+        self.latest = holds().map(|holds| holds.latest).min().unwrap_or(Stamp::NEVER);
+    }
+
+    /// Appends the failures that this entry completes, in the order of the jails, behind those that are overdue at its
+    /// time. `locate` tells which entry it is.
     ///
     /// Entries must come in the order in which the journal has them, each once: sessions live from it.
-    pub fn examine(&mut self, entry: Entry<'_>, out: &mut Vec<Hit>) {
+    pub fn examine(&mut self, entry: Entry<'_>, locate: Locate<'_>, out: &mut Vec<Hit>) {
+        self.turn += 1;
+        self.pass(entry.stamp(), out);
         let unit = entry.first(self.unit);
         if unit.is_some_and(|unit| unit.bytes == OWN_UNIT) {
             return;
         }
-        self.turn += 1;
         let turn = self.turn;
+        let mut holds = false;
         let Sieve { stations, by_unit, by_identifier, others, .. } = self;
         let mut ask = |candidates: &[Candidate]| {
             for candidate in candidates {
-                stations[candidate.station].examine(candidate.branch, turn, entry, out);
+                holds |= stations[candidate.station].examine(candidate.branch, turn, entry, locate, out);
             }
         };
         if let Some(candidates) = unit.and_then(|unit| by_unit.get(unit.bytes)) {
@@ -157,18 +212,24 @@ impl Sieve {
             }
         }
         ask(others);
+        if holds {
+            self.look_ahead();
+        }
     }
 }
 
 impl Station {
-    fn examine(&mut self, branch: usize, turn: u64, entry: Entry<'_>, out: &mut Vec<Hit>) {
+    /// Does it hold the entry back?
+    fn examine(&mut self, branch: usize, turn: u64, entry: Entry<'_>, locate: Locate<'_>, out: &mut Vec<Hit>) -> bool {
         if self.turn == turn || self.origins.bond(self.judge.filter(), branch, entry) != Bond::Whole {
-            return;
+            return false;
         }
         self.turn = turn;
-        if let Judgement::Line { standing: Standing::Failure(address), .. } = self.judge.judge(entry) {
-            out.extend(self.jails.iter().map(|jail| Hit { jail: jail.clone(), address }));
+        let Judgement::Line { standing, .. } = self.judge.judge(entry, turn, locate) else { return false };
+        if let Standing::Failure(address) = standing {
+            out.extend(self.jails.iter().map(|jail| Hit { jail: jail.clone(), address, evidence: None }));
         }
+        standing == Standing::Refused
     }
 }
 
@@ -187,8 +248,7 @@ pub(super) fn terms<'a>(filters: impl Iterator<Item = &'a Filter>) -> Option<Vec
 mod tests {
     use super::super::{Definition, FieldRule, Outcome, Part, Trial};
     use super::*;
-    use crate::engine::entry::{Page, VALUE_LIMIT};
-    use crate::engine::time::Stamp;
+    use crate::engine::entry::{EntryRef, Page, VALUE_LIMIT};
 
     fn definition(journalmatch: &[&str], failregex: &[&str]) -> Definition {
         let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
@@ -209,7 +269,7 @@ mod tests {
         page.begin(Stamp::from_usec(1), 1);
         fields.iter().for_each(|field| page.offer(sieve.wanted(), field.as_bytes()));
         let mut out = Vec::new();
-        sieve.examine(page.entry(), &mut out);
+        sieve.examine(page.entry(), &mut || Some(EntryRef::attempt(1)), &mut out);
         out.iter().map(|hit| format!("{} {}", hit.jail, hit.address)).collect()
     }
 

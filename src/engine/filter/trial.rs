@@ -8,7 +8,7 @@ use super::origin::Bond;
 use super::process::Origins;
 use super::session::Standing;
 use super::{Filter, Part, sieve};
-use crate::engine::entry::{Entry, Field, Page, Slot, Wanted};
+use crate::engine::entry::{Entry, EntryRef, Field, Page, Slot, Wanted};
 use crate::engine::time::Stamp;
 
 /// One filter on trial. It keeps sessions like a [`Sieve`](super::Sieve).
@@ -19,6 +19,18 @@ pub struct Trial {
     origins: Origins,
     judge: Judge,
     page: Page,
+    /// How many inputs were tried.
+    tried: u64,
+    overdue: Vec<Overdue>,
+}
+
+/// An input that was [refused](Outcome::Refused) and that nothing has settled in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// Its number among those tried, from 1.
+    pub number: u64,
+    /// Who failed.
+    pub address: IpAddr,
 }
 
 /// What a filter makes of an entry, and why.
@@ -51,6 +63,8 @@ pub enum Outcome {
     Pending,
     /// It tells something about its session and is no failure by itself.
     NoFail,
+    /// It is a failure unless its session reports the attempt, or success, [in time](super::WAIT).
+    Refused,
     /// It reports success; failures of its session still without an address are forgotten.
     Success,
     /// It reports an attempt that its session has counted already.
@@ -65,7 +79,24 @@ impl Trial {
         let mut wanted = Wanted::default();
         let origins = Origins::new(&filter, &mut wanted);
         let judge = Judge::new(filter, &mut wanted);
-        Trial { message: wanted.want(&Field::message()), wanted, origins, judge, page: Page::default() }
+        let message = wanted.want(&Field::message());
+        Trial { message, wanted, origins, judge, page: Page::default(), tried: 0, overdue: Vec::new() }
+    }
+
+    /// How many inputs were tried.
+    pub fn tried(&self) -> u64 {
+        self.tried
+    }
+
+    /// The refused inputs that have become failures since this was last asked.
+    pub fn overdue(&mut self) -> Vec<Overdue> {
+        std::mem::take(&mut self.overdue)
+    }
+
+    /// It is `now`, and there is no further input until then.
+    pub fn pass(&mut self, now: Stamp) {
+        let Trial { judge, overdue, .. } = self;
+        judge.pass(now, &mut |address, evidence| overdue.push(Overdue { number: evidence.entry.seqnum, address }));
     }
 
     /// The fields that a reader must offer.
@@ -81,31 +112,37 @@ impl Trial {
 
     /// Tries an entry.
     pub fn examine(&mut self, entry: Entry<'_>) -> Verdict {
+        self.pass(entry.stamp());
         let filter = self.judge.filter();
         let bonds = (0..filter.branches.len()).map(|branch| self.origins.bond(filter, branch, entry));
         let outcome = match bonds.fold(Bond::None, Bond::max) {
-            Bond::Whole => return judge(&mut self.judge, entry),
+            Bond::Whole => return self.examine_anywhere(entry),
             Bond::Process => Outcome::Unvouched,
             Bond::None => Outcome::Elsewhere,
         };
+        self.tried += 1;
         Verdict { outcome, pattern: None, captures: Vec::new(), gave_up: Vec::new() }
     }
 
     /// Tries an entry as if it came from where the filter's `journalmatch` says.
     pub fn examine_anywhere(&mut self, entry: Entry<'_>) -> Verdict {
-        judge(&mut self.judge, entry)
+        self.pass(entry.stamp());
+        self.tried += 1;
+        judge(&mut self.judge, entry, self.tried)
     }
 
     /// Tries a bare text as MESSAGE of an entry that comes from the right place and belongs to no session.
     pub fn message(&mut self, text: &[u8]) -> Verdict {
+        self.tried += 1;
         self.page.begin(Stamp::EPOCH, 0);
         self.page.put(self.message, text);
-        judge(&mut self.judge, self.page.entry())
+        judge(&mut self.judge, self.page.entry(), self.tried)
     }
 }
 
-fn judge(judge: &mut Judge, entry: Entry<'_>) -> Verdict {
-    let (outcome, found) = match judge.judge(entry) {
+fn judge(judge: &mut Judge, entry: Entry<'_>, number: u64) -> Verdict {
+    let mut locate = || Some(EntryRef::attempt(number));
+    let (outcome, found) = match judge.judge(entry, number, &mut locate) {
         Judgement::Nothing => (Outcome::NoMatch, None),
         Judgement::Ignored { found, by } => (Outcome::Ignored(by), Some(found)),
         Judgement::Unreadable { found } => (Outcome::NoAddress, Some(found)),
@@ -122,6 +159,7 @@ fn outcome(standing: Standing, gained: bool) -> Outcome {
         Standing::Pending => Outcome::Pending,
         Standing::NoFail if gained => Outcome::Success,
         Standing::NoFail => Outcome::NoFail,
+        Standing::Refused => Outcome::Refused,
         Standing::Counted => Outcome::Counted,
     }
 }
