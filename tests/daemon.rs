@@ -26,6 +26,7 @@ use banish::engine::time::Stamp;
 use banish::ledger::Store;
 use daemon::{SECOND, failures, now, until_within};
 use directories::Directories;
+use journal::Record;
 use serde_json::Value;
 use space::{in_space, nft};
 
@@ -305,6 +306,93 @@ fn a_reload_takes_a_good_configuration_and_leaves_a_bad_one() {
         assert!(nft("list table inet banish").contains("2222"));
         world.jail("enabled = false");
         running.stop();
+    });
+}
+
+/// Who is killed within PAM's delay leaves only what pam_unix says: an entry without another one behind it.
+fn refused(address: &str, stamp: u64, pid: u32) -> Record {
+    Record::at(stamp)
+        .with("_UID", "0")
+        .with("_SYSTEMD_UNIT", "ssh.service")
+        .with("_PID", pid.to_string())
+        .with("SYSLOG_IDENTIFIER", "sshd")
+        .with("MESSAGE", format!("pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={address}  user=root"))
+}
+
+fn accepted(address: &str, stamp: u64, pid: u32) -> Record {
+    Record::at(stamp)
+        .with("_UID", "0")
+        .with("_SYSTEMD_UNIT", "ssh.service")
+        .with("_PID", pid.to_string())
+        .with("SYSLOG_IDENTIFIER", "sshd")
+        .with("MESSAGE", format!("Accepted password for root from {address} port 4711 ssh2"))
+}
+
+#[test]
+fn guesses_that_sshd_is_killed_over_are_counted_and_log_ins_are_not() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        let recent = now() - 300 * SECOND;
+        let at = |step: u32| recent + u64::from(step) * SECOND;
+        let killed = (0..5).map(|step| refused("192.0.2.10", at(step), 200 + step));
+        let slips = (0..5).flat_map(|step| {
+            let pid = 300 + step;
+            [refused("192.0.2.20", at(10 + step), pid), accepted("192.0.2.20", at(12 + step), pid)]
+        });
+        let failed = (0..4).flat_map(|step| {
+            let pid = 400 + step;
+            [refused("192.0.2.30", at(20 + step), pid), daemon::failed("192.0.2.30", at(23 + step), pid)]
+        });
+        let mut all: Vec<(u64, Record)> = Vec::new();
+        let stamps = (0..5).map(at).chain((0..5).flat_map(|step| [at(10 + step), at(12 + step)]));
+        let stamps = stamps.chain((0..4).flat_map(|step| [at(20 + step), at(23 + step)]));
+        all.extend(stamps.zip(killed.chain(slips).chain(failed)));
+        all.sort_by_key(|(stamp, _)| *stamp);
+        world.root.log(all.into_iter().map(|(_, record)| record));
+        let (decisions, totals) = world.dry();
+        let who: Vec<&str> = decisions.iter().map(|line| line["subject"].as_str().unwrap()).collect();
+        assert_eq!(who, ["192.0.2.10"]);
+        assert_eq!(decisions[0]["since"], at(4), "by the times of its own entries");
+        assert_eq!(totals["failures"], 9);
+    });
+}
+
+/// The guesses' own entries are the evidence: a start that reads them again counts none twice, and a kill loses none.
+#[test]
+fn a_guess_that_sshd_was_killed_over_counts_once_through_stops_and_kills() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.jail("maxretry = 3\nfindtime = \"10m\"\nbantime = \"1h\"\nport = [\"ssh\"]");
+        let banned = |host: &str| elements("sshd4_32").iter().any(|one| one == host);
+        let fence = |host: &str| {
+            world.root.log((0..3).map(|step| daemon::failed(host, now(), 500 + step)));
+            until("a fence", || banned(host));
+        };
+        let running = Running::start(&world);
+        until("the table is there", || nft("list tables").contains("banish"));
+        world.root.log([refused("192.0.2.10", now(), 200), refused("192.0.2.20", now(), 201)]);
+        fence("192.0.2.90");
+        // A snapshot holds what waits.
+        running.stop();
+        let mut killed = Running::start(&world);
+        world.root.log([refused("192.0.2.10", now(), 202), refused("192.0.2.30", now(), 203)]);
+        fence("192.0.2.91");
+        killed.signal("-KILL");
+        killed.0.wait().unwrap();
+        world.root.log([accepted("192.0.2.30", now(), 203), daemon::failed("192.0.2.20", now(), 201)]);
+        let running = Running::start(&world);
+        world.root.log((0..2).map(|step| daemon::failed("192.0.2.30", now(), 300 + step)));
+        world.root.log([daemon::failed("192.0.2.20", now(), 302)]);
+        // Two were refused and nothing more was told of them: the third in a quiet journal, as the clock goes on.
+        world.root.log([refused("192.0.2.10", now(), 204)]);
+        until_within(3 * PATIENCE, "all three count", || banned("192.0.2.10"));
+        fence("192.0.2.92");
+        assert!(!banned("192.0.2.20") && !banned("192.0.2.30"), "{:?}", elements("sshd4_32"));
+        running.stop();
+        for _ in 0..2 {
+            world.once();
+        }
+        assert!(!banned("192.0.2.20") && !banned("192.0.2.30"), "{:?}", elements("sshd4_32"));
     });
 }
 

@@ -41,6 +41,13 @@ enum Event {
         kind: Kind,
         times: u8,
     },
+    /// Somebody is refused, and it is told that he failed or not.
+    Refused {
+        host: u8,
+        told: bool,
+    },
+    /// Time passes until every refusal is decided on.
+    Decide,
     Stop,
     Kill,
     Start,
@@ -95,6 +102,8 @@ fn play(past: &[(u8, Kind, u64)], events: &[Event]) {
     for (number, event) in events.iter().enumerate() {
         match event {
             Event::Fails { host, kind, times } => world.fail(*host, *kind, *times),
+            Event::Refused { host, told } => world.refuse(*host, *told),
+            Event::Decide => world.decide(),
             Event::Stop => world.stop(),
             Event::Kill => world.kill(),
             Event::Start => {
@@ -148,4 +157,37 @@ fn a_session_and_slow_guesses_survive_a_restart_and_a_kill_after_it() {
     let events =
         [Event::Configure(rules), split(1), plain(2), Event::Start, split(1), Event::Kill, Event::Start, split(1)];
     in_space(move || play(&[(3, Kind::Plain, 120), (3, Kind::Plain, 30), (2, Kind::Plain, 120)], &events));
+}
+
+/// The time that a refusal waits is the clock's, so this is no sequence of many.
+#[test]
+fn refusals_that_nothing_follows_count_once_through_stops_kills_and_other_filters() {
+    let refused = |host| Event::Refused { host, told: false };
+    let told = |host| Event::Refused { host, told: true };
+    let rules = |maxretry, denials| Event::Configure(Rules { maxretry, minutes: 180, denials });
+    let events = [
+        rules(3, false),
+        refused(1),
+        refused(2),
+        told(3),
+        told(4),
+        Event::Start,
+        refused(1),
+        Event::Kill,
+        refused(2),
+        told(3),
+        Event::Start,
+        rules(3, true),
+        refused(1),
+        told(4),
+        Event::Decide,
+        Event::Kill,
+        Event::Start,
+        Event::Stop,
+        refused(3),
+        rules(3, false),
+        Event::Start,
+        Event::Decide,
+    ];
+    in_space(move || play(&[], &events));
 }

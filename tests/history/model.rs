@@ -11,6 +11,8 @@ pub enum Kind {
     Denied,
     /// One line has the address, a later one of the same session the failure.
     Split,
+    /// One line has the refusal, and none behind it the failure.
+    Refused,
     /// No line at all: a program said so.
     Reported,
 }
@@ -99,17 +101,26 @@ impl Model {
 
     fn see(&mut self, failure: Failure) {
         self.seen.push(failure);
-        if self.counts(&failure) && self.is_full(failure.host, failure.stamp) {
-            self.ban(failure.host, failure.stamp);
+        if !self.counts(&failure) {
+            return;
         }
+        // A refusal is seen later than what came behind it.
+        let newest = self.newest(failure.host).unwrap_or(failure.stamp);
+        if self.is_full(failure.host, newest) {
+            self.ban(failure.host, newest);
+        }
+    }
+
+    fn newest(&self, host: u8) -> Option<u64> {
+        let counted = self.seen.iter().filter(|failure| failure.host == host && self.counts(failure));
+        counted.map(|failure| failure.stamp).max()
     }
 
     /// Once over everything that is known: is the newest failure still of interest, and the last of too many?
     fn evaluate(&mut self, now: u64) {
         let hosts: BTreeSet<u8> = self.seen.iter().map(|failure| failure.host).collect();
         for host in hosts {
-            let counted = self.seen.iter().filter(|failure| failure.host == host && self.counts(failure));
-            let Some(newest) = counted.map(|failure| failure.stamp).max() else { continue };
+            let Some(newest) = self.newest(host) else { continue };
             if newest + self.findtime() >= now && self.is_full(host, newest) {
                 self.ban(host, newest);
             }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const FILTER: &str = r#"
 journalmatch = ["_SYSTEMD_UNIT=app.service"]
 session = "_PID"
-failregex = ['^failed from <ADDR>$', '^<F-NOFAIL>hello</F-NOFAIL> <ADDR>$', '^wrong password$'DENIED]
+failregex = ['^failed from <ADDR>$', '^<F-REFUSAL>pam</F-REFUSAL> refuses <ADDR>$', '^<F-NOFAIL>hello</F-NOFAIL> <ADDR>$', '^wrong password$'DENIED]
 "#;
 
 const FENCE: &str = r#"
@@ -38,7 +38,14 @@ pub struct World {
     fences: u16,
     /// Sessions that have said hello and not failed yet.
     greeted: Vec<(u8, u32)>,
+    /// Refusals that nothing has followed yet: the host and the entry's time.
+    refused: Vec<(u8, u64)>,
+    /// When the configuration was read last.
+    configured: Instant,
 }
+
+/// So long after the last refusal, and after the configuration was read, all of them are decided on.
+const DECIDED: Duration = Duration::from_secs(26);
 
 impl World {
     /// `None`, with the reason printed, where it cannot be.
@@ -55,6 +62,8 @@ impl World {
             pid: 100,
             fences: 0,
             greeted: Vec::new(),
+            refused: Vec::new(),
+            configured: Instant::now(),
         };
         world.root.write("etc/filter.d/fence.toml", FENCE);
         world.root.jail("fence", "maxretry = 1");
@@ -123,10 +132,36 @@ impl World {
         self.root.log(records);
     }
 
+    /// Is refused a login, and fails in the same session if it is `told`.
+    pub fn refuse(&mut self, host: u8, told: bool) {
+        let stamp = self.now();
+        self.pid += 1;
+        let pid = self.pid;
+        let mut records = vec![self.line(stamp, pid, format!("pam refuses 192.0.2.{host}"))];
+        if told {
+            let stamp = self.now();
+            records.push(self.line(stamp, pid, "wrong password".into()));
+            self.model.fails(host, Kind::Split, stamp);
+        } else {
+            self.refused.push((host, stamp));
+        }
+        self.root.log(records);
+        self.configured = self.configured.max(Instant::now());
+    }
+
+    /// Waits until every refusal is decided on.
+    pub fn decide(&mut self) {
+        std::thread::sleep(DECIDED.saturating_sub(self.configured.elapsed()));
+        for (host, stamp) in std::mem::take(&mut self.refused) {
+            self.model.fails(host, Kind::Refused, stamp);
+        }
+    }
+
     pub fn start(&mut self) {
         if self.daemon.is_some() {
             return;
         }
+        self.configured = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_banishd"));
         command.arg("--config").arg(self.root.path("etc")).arg("--state").arg(self.root.path("state"));
         command.arg("--journal-directory").arg(self.root.path("journal")).args(["--bus-address", &self.bus.address]);
@@ -154,6 +189,7 @@ impl World {
     pub fn configure(&mut self, rules: Rules) {
         // A session that is open while the filter changes is another filter's afterwards.
         self.greeted.clear();
+        self.configured = Instant::now();
         self.write_rules(rules);
         if self.daemon.is_some() {
             self.runtime.block_on(async { self.manager().await.reload().await }).unwrap();

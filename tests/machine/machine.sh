@@ -239,6 +239,7 @@ e2e_attack() {
   local t="timeout ${E2E_ATTEMPT:-40}"
   case $kind in
     badpass)   _askpass wrong e2e_atk $t ssh "${o[@]}" "${pw[@]}" -o NumberOfPasswordPrompts=1 -l "${user:-alice}" "$dst" true;;
+    badkbd)    _askpass wrong e2e_atk $t ssh "${o[@]}" -o PubkeyAuthentication=no -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 -l "${user:-alice}" "$dst" true;;
     baduser)   _askpass wrong e2e_atk $t ssh "${o[@]}" "${pw[@]}" -o NumberOfPasswordPrompts=1 -l "${user:-oracle}" "$dst" true;;
     maxauth)   _askpass wrong e2e_atk $t ssh "${o[@]}" "${pw[@]}" -o NumberOfPasswordPrompts=7 -l "${user:-alice}" "$dst" true;;
     goodpass)  _askpass "${E2E_PASS:-correct-horse}" e2e_atk $t ssh "${o[@]}" "${pw[@]}" -o NumberOfPasswordPrompts=1 -l "${user:-alice}" "$dst" "$cmd";;
