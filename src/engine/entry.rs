@@ -226,7 +226,7 @@ impl Wanted {
 pub const VALUE_LIMIT: usize = 8 * 1024;
 
 /// The one entry that a reader is at, copied field by field during sd-journal's single pass; reused for the next.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Page {
     stamp: Stamp,
     boot: u128,
@@ -303,6 +303,11 @@ impl<'a> Entry<'a> {
     /// The boot it was written in: `_BOOT_ID`.
     pub fn boot(self) -> u128 {
         self.page.boot
+    }
+
+    /// A copy of the entry, with the fields that were asked for.
+    pub fn to_page(self) -> Page {
+        self.page.clone()
     }
 
     /// All values of the field at `slot`, in the journal's order.

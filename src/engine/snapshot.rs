@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::entry::{EntryRef, Evidence};
-use super::filter::{OpenSessions, Refusal, Session, SessionKey};
+use super::filter::{OpenSessions, Process, Refusal, Session, SessionKey};
 use super::jail::window::Failure;
 use super::subject::Subject;
 use super::time::Stamp;
@@ -110,10 +110,11 @@ const SECOND: &[u8] = &[0xff; 10];
 /// Per filter: its fingerprint and the number of sessions; per session: boot, key, stamp, a byte of flags, the address's
 /// text if it has one, the user's hash if there is one, its counts. Then the refusals that wait and those that were
 /// counted, each as their number and per refusal: a byte of flags, its session's boot and key if it has one, the
-/// address's text, the user's hash if there is one, stamp, sequence, seqnum, who refused, and the how manieth.
+/// address's text, the user's hash if there is one, stamp, sequence, seqnum, who refused, and the how manieth. Then the
+/// processes, as their number and per process: boot, id, a byte of flags, the uid and gid if it has them, the stamp.
 pub fn encode_sessions(filters: &[OpenSessions]) -> Vec<u8> {
     let mut bytes = SECOND.to_vec();
-    for OpenSessions { filter, sessions, refusals } in filters {
+    for OpenSessions { filter, sessions, refusals, processes } in filters {
         put(&mut bytes, *filter);
         put(&mut bytes, sessions.len() as u64);
         for (key, session) in sessions {
@@ -140,6 +141,14 @@ pub fn encode_sessions(filters: &[OpenSessions]) -> Vec<u8> {
         for list in refusals {
             put(&mut bytes, list.len() as u64);
             list.iter().for_each(|refusal| put_refusal(&mut bytes, refusal));
+        }
+        put(&mut bytes, processes.len() as u64);
+        for (process, stamp) in processes {
+            bytes.extend_from_slice(&process.boot.to_be_bytes());
+            put(&mut bytes, process.pid.into());
+            put_flags(&mut bytes, &[process.uid.is_some(), process.gid.is_some()]);
+            process.uid.into_iter().chain(process.gid).for_each(|id| put(&mut bytes, id.into()));
+            put(&mut bytes, stamp.usec());
         }
     }
     bytes
@@ -220,7 +229,21 @@ impl<'a> Scan<'a> {
                 list.push(self.refusal()?);
             }
         }
-        Some(OpenSessions { filter, sessions, refusals })
+        let count = if second { self.number()? } else { 0 };
+        let mut processes = Vec::new();
+        for _ in 0..count {
+            processes.push((self.process()?, Stamp::from_usec(self.number()?)));
+        }
+        Some(OpenSessions { filter, sessions, refusals, processes })
+    }
+
+    fn process(&mut self) -> Option<Process> {
+        let boot = u128::from_be_bytes(self.take(16)?.try_into().ok()?);
+        let pid = self.count()?;
+        let flags = self.flags()?;
+        let uid = if flags[0] { Some(self.count()?) } else { None };
+        let gid = if flags[1] { Some(self.count()?) } else { None };
+        Some(Process { boot, pid, uid, gid })
     }
 
     fn session(&mut self, second: bool) -> Option<(SessionKey, Session)> {
@@ -356,8 +379,12 @@ mod tests {
 
     fn any_filters() -> impl Strategy<Value = Vec<OpenSessions>> {
         let refusals = || prop::collection::vec(any_refusal(), 0..4);
-        let filter = (any::<u64>(), prop::collection::vec(any_session(), 0..6), [refusals(), refusals()])
-            .prop_map(|(filter, sessions, refusals)| OpenSessions { filter, sessions, refusals });
+        let process = (any::<u128>(), any::<u32>(), any::<Option<u32>>(), any::<Option<u32>>(), any::<u64>())
+            .prop_map(|(boot, pid, uid, gid, usec)| (Process { boot, pid, uid, gid }, Stamp::from_usec(usec)));
+        let processes = prop::collection::vec(process, 0..4);
+        let sessions = prop::collection::vec(any_session(), 0..6);
+        let filter = (any::<u64>(), sessions, [refusals(), refusals()], processes)
+            .prop_map(|(filter, sessions, refusals, processes)| OpenSessions { filter, sessions, refusals, processes });
         prop::collection::vec(filter, 1..4)
     }
 
@@ -387,7 +414,7 @@ mod tests {
             put(&mut bytes, session.reports.len() as u64);
             session.reports.iter().for_each(|count| put(&mut bytes, (*count).into()));
             let sessions = vec![(key, session)];
-            let expected = OpenSessions { filter: fingerprint, sessions, refusals: Default::default() };
+            let expected = OpenSessions { filter: fingerprint, sessions, ..OpenSessions::default() };
             prop_assert_eq!(decode_sessions(&bytes), Ok(vec![expected]));
         }
 

@@ -66,11 +66,11 @@ fn read(args: &TestArgs, mut bench: Bench, told: &mut Told) -> Result<()> {
 struct Told {
     screen: Screen,
     for_people: Option<(Report, Timing)>,
-    /// The latest inputs that were refused, by their number on the bench.
+    /// The latest inputs that were refused or unvouched, by their number on the bench.
     refused: BTreeMap<u64, Refused>,
 }
 
-/// An input that was refused.
+/// An input that may become a failure later.
 struct Refused {
     /// Its number for those who are told.
     number: u64,
@@ -78,7 +78,7 @@ struct Refused {
     verdict: Verdict,
 }
 
-/// So many refused inputs are remembered: more than a filter has wait.
+/// So many of them are remembered: more than a filter has wait.
 const REFUSED: usize = 2 * crate::engine::filter::SESSION_LIMIT;
 
 impl Told {
@@ -92,7 +92,7 @@ impl Told {
             }
             None => self.screen.json(&report::json(number, &verdict))?,
         }
-        if verdict.outcome == Outcome::Refused {
+        if matches!(verdict.outcome, Outcome::Refused | Outcome::Unvouched) {
             self.refused.insert(bench.tried(), Refused { number, text: text.to_vec(), verdict });
             if self.refused.len() > REFUSED {
                 self.refused.pop_first();

@@ -107,7 +107,7 @@ impl Judge {
             return None;
         }
         let (sessions, refusals) = self.sessions.open();
-        Some(OpenSessions { filter: self.filter.fingerprint, sessions, refusals })
+        Some(OpenSessions { filter: self.filter.fingerprint, sessions, refusals, processes: Vec::new() })
     }
 
     /// Goes on with those of these sessions that are this filter's, and no others.

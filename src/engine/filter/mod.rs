@@ -45,6 +45,7 @@ mod trial;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub(super) use process::Process;
 pub(super) use refusal::Refusal;
 pub use refusal::WAIT;
 pub(super) use session::{Key as SessionKey, Session};
@@ -69,7 +70,7 @@ pub struct Definition {
     /// name in any directory.
     ///
     /// A line with `_SYSTEMD_UNIT=` takes entries of a process that journald found gone. It believes those of a process
-    /// that another line of the filter has taken an entry of, within ten seconds.
+    /// that another line of the filter has taken an entry of, at most ten seconds before it or two after it.
     pub journalmatch: Vec<String>,
     /// Must the origin be attested?
     pub trust: Trust,

@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::process::Process;
 use super::refusal::{Holds, Refusal, Refusals};
 use crate::engine::entry::{Evidence, Locate};
 use crate::engine::time::Stamp;
@@ -136,7 +137,7 @@ impl Default for Sessions {
 }
 
 /// The open sessions of one filter as they outlive the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenSessions {
     /// [`Filter::fingerprint`](super::Filter::fingerprint): sessions of another filter say nothing.
     pub filter: u64,
@@ -144,6 +145,8 @@ pub struct OpenSessions {
     pub(in crate::engine) sessions: Vec<(Key, Session)>,
     /// The refusals that wait, and those that were counted lately.
     pub(in crate::engine) refusals: [Vec<Refusal>; 2],
+    /// The processes that were seen lately with the daemon's unit, and when.
+    pub(in crate::engine) processes: Vec<(Process, Stamp)>,
 }
 
 /// Which session: the value of the filter's session field and what its patterns captured, in one boot.

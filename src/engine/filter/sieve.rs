@@ -8,6 +8,7 @@ use super::Filter;
 use super::judge::{Judge, Judgement};
 use super::origin::Bond;
 use super::process::Origins;
+use super::refusal::Holds;
 use super::session::{OpenSessions, Standing};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Entry, Evidence, Field, Locate, Slot, Wanted};
@@ -141,12 +142,12 @@ impl Sieve {
 
     /// The sessions that are open, filter by filter: with the entries that come after, what a later run needs to go on.
     pub fn sessions(&self) -> Vec<OpenSessions> {
-        self.stations.iter().filter_map(|station| station.judge.sessions()).collect()
+        self.stations.iter().filter_map(Station::sessions).collect()
     }
 
     /// Goes on with these sessions and no others. Those of filters that are not here are passed over.
     pub fn resume(&mut self, open: &[OpenSessions]) {
-        self.stations.iter_mut().for_each(|station| station.judge.resume(open));
+        self.stations.iter_mut().for_each(|station| station.resume(open));
         self.look_ahead();
     }
 
@@ -157,7 +158,7 @@ impl Sieve {
 
     /// What is held back, if anything is.
     pub fn held(&self) -> Option<Held> {
-        let all = || self.stations.iter().filter_map(|station| station.judge.holds());
+        let all = || self.stations.iter().flat_map(Station::holds);
         let since = all().map(|holds| holds.turn.saturating_sub(1)).min()?;
         Some(Held { since, due: all().map(|holds| holds.latest).min()? })
     }
@@ -168,7 +169,8 @@ impl Sieve {
         if (self.earliest..=self.latest).contains(&now) {
             return;
         }
-        for Station { jails, judge, .. } in &mut self.stations {
+        for Station { jails, judge, origins, .. } in &mut self.stations {
+            origins.pass(now);
             judge.pass(now, &mut |address, evidence| {
                 let evidence = Some(evidence);
                 out.extend(jails.iter().map(|jail| Hit { jail: jail.clone(), address, evidence }));
@@ -179,7 +181,7 @@ impl Sieve {
 
     /// Finds when something will be overdue.
     fn look_ahead(&mut self) {
-        let holds = || self.stations.iter().filter_map(|station| station.judge.holds());
+        let holds = || self.stations.iter().flat_map(Station::holds);
         self.earliest = holds().map(|holds| holds.earliest).max().unwrap_or(Stamp::EPOCH);
         self.latest = holds().map(|holds| holds.latest).min().unwrap_or(Stamp::NEVER);
     }
@@ -219,17 +221,67 @@ impl Sieve {
 }
 
 impl Station {
-    /// Does it hold the entry back?
+    /// Does it hold an entry back?
     fn examine(&mut self, branch: usize, turn: u64, entry: Entry<'_>, locate: Locate<'_>, out: &mut Vec<Hit>) -> bool {
-        if self.turn == turn || self.origins.bond(self.judge.filter(), branch, entry) != Bond::Whole {
+        if self.turn == turn {
             return false;
         }
-        self.turn = turn;
+        match self.origins.bond(self.judge.filter(), branch, entry) {
+            Bond::None => false,
+            Bond::Process => {
+                self.origins.wait(entry, turn, locate);
+                true
+            }
+            Bond::Whole => {
+                self.turn = turn;
+                let mut holds = false;
+                while let Some(waited) = self.origins.vouched(entry, turn) {
+                    let evidence = waited.evidence;
+                    holds |=
+                        self.judge(waited.page.entry(), waited.turn, &mut || Some(evidence.entry), Some(evidence), out);
+                }
+                holds | self.judge(entry, turn, locate, None, out)
+            }
+        }
+    }
+
+    /// Is it held back?
+    fn judge(
+        &mut self,
+        entry: Entry<'_>,
+        turn: u64,
+        locate: Locate<'_>,
+        evidence: Option<Evidence>,
+        out: &mut Vec<Hit>,
+    ) -> bool {
         let Judgement::Line { standing, .. } = self.judge.judge(entry, turn, locate) else { return false };
         if let Standing::Failure(address) = standing {
-            out.extend(self.jails.iter().map(|jail| Hit { jail: jail.clone(), address, evidence: None }));
+            out.extend(self.jails.iter().map(|jail| Hit { jail: jail.clone(), address, evidence }));
         }
         standing == Standing::Refused
+    }
+
+    /// What is held back.
+    fn holds(&self) -> impl Iterator<Item = Holds> {
+        self.judge.holds().into_iter().chain(self.origins.holds())
+    }
+
+    /// What a later run needs to go on; `None` where there is nothing to keep.
+    fn sessions(&self) -> Option<OpenSessions> {
+        let processes = self.origins.processes();
+        match self.judge.sessions() {
+            Some(open) => Some(OpenSessions { processes, ..open }),
+            None if processes.is_empty() => None,
+            None => {
+                Some(OpenSessions { filter: self.judge.filter().fingerprint, processes, ..OpenSessions::default() })
+            }
+        }
+    }
+
+    fn resume(&mut self, open: &[OpenSessions]) {
+        self.judge.resume(open);
+        let own = open.iter().find(|open| open.filter == self.judge.filter().fingerprint);
+        self.origins.resume(own.map_or(&[], |open| &open.processes));
     }
 }
 
@@ -291,7 +343,8 @@ mod tests {
         assert_eq!(hits(&mut sieve, &["_TRANSPORT=kernel", bad]), ["b 192.0.2.1"]);
         let ended = |uid, pid| [uid, pid, "SYSLOG_IDENTIFIER=c", bad];
         assert!(hits(&mut sieve, &ended("_UID=0", "_PID=7")).is_empty());
-        assert!(hits(&mut sieve, &["_SYSTEMD_UNIT=c.service", "_UID=0", "_PID=7", "MESSAGE=hello"]).is_empty());
+        let seen = ["_SYSTEMD_UNIT=c.service", "_UID=0", "_PID=7", "MESSAGE=hello"];
+        assert_eq!(hits(&mut sieve, &seen), ["c 192.0.2.1"], "what waited");
         assert_eq!(hits(&mut sieve, &ended("_UID=0", "_PID=7")), ["c 192.0.2.1"]);
         assert!(hits(&mut sieve, &ended("_UID=1", "_PID=7")).is_empty());
         assert!(hits(&mut sieve, &ended("_UID=0", "_PID=8")).is_empty());
@@ -372,6 +425,48 @@ mod tests {
         let mut ruled = sieve(&[("ruled", &compiled(&filter))]);
         assert_eq!(hits(&mut ruled, &[UNIT, "REMOTE_ADDR=192.0.2.1", "RESULT=denied"]), ["ruled 192.0.2.1"]);
         assert!(hits(&mut ruled, &[UNIT, "REMOTE_ADDR=192.0.2.1", "RESULT=granted"]).is_empty());
+    }
+
+    #[test]
+    fn an_entry_waits_for_its_process_for_two_seconds_and_counts_as_itself() {
+        let lines = ["_SYSTEMD_UNIT=a.service", "_UID=0 _SYSTEMD_UNIT= SYSLOG_IDENTIFIER=a"];
+        let a = compiled(&definition(&lines, &["^bad <ADDR>$"]));
+        let mut sieve = sieve(&[("a", &a)]);
+        let mut seqnum = 0;
+        let mut told = |sieve: &mut Sieve, seconds: u64, fields: &[&str]| {
+            let mut page = Page::default();
+            page.begin(Stamp::from_usec(seconds * 1_000_000), 1);
+            fields.iter().for_each(|field| page.offer(sieve.wanted(), field.as_bytes()));
+            seqnum += 1;
+            let mut out = Vec::new();
+            sieve.examine(page.entry(), &mut || Some(EntryRef::attempt(seqnum)), &mut out);
+            let seqnum_of = |hit: &Hit| hit.evidence.map_or(seqnum, |evidence| evidence.entry.seqnum);
+            out.iter().map(|hit| format!("{} {}", seqnum_of(hit), hit.address)).collect::<Vec<_>>()
+        };
+        fn ended(pid: &str) -> [&str; 4] {
+            ["_UID=0", pid, "SYSLOG_IDENTIFIER=a", "MESSAGE=bad 192.0.2.1"]
+        }
+        let with_unit = |pid| ["_UID=0", pid, UNIT, "MESSAGE=bad 192.0.2.2"];
+        assert!(told(&mut sieve, 10, &ended("_PID=7")).is_empty());
+        assert!(told(&mut sieve, 11, &ended("_PID=8")).is_empty());
+        let held = sieve.held().expect("two are held");
+        assert_eq!((held.since, held.due), (0, Stamp::from_usec(12_000_000)));
+        assert_eq!(told(&mut sieve, 12, &with_unit("_PID=7")), ["1 192.0.2.1", "3 192.0.2.2"]);
+        assert_eq!(sieve.held().map(|held| held.since), Some(1));
+        assert_eq!(told(&mut sieve, 14, &with_unit("_PID=8")), ["4 192.0.2.2"], "too late");
+        assert_eq!(sieve.held(), None);
+        assert_eq!(told(&mut sieve, 15, &ended("_PID=8")), ["5 192.0.2.1"]);
+        for at in 0..1000 {
+            let pid = format!("_PID={}", 100 + at);
+            assert!(told(&mut sieve, 20, &ended(&pid)).is_empty());
+        }
+        assert_eq!(sieve.held().map(|held| held.since), Some(1005 - 64), "bounded");
+        // What a later run goes on from.
+        told(&mut sieve, 21, &with_unit("_PID=9"));
+        let mut later = self::sieve(&[("a", &a)]);
+        later.resume(&sieve.sessions());
+        assert_eq!(told(&mut later, 22, &ended("_PID=9")), ["1007 192.0.2.1"]);
+        assert!(told(&mut later, 22, &ended("_PID=10")).is_empty());
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub struct Verdict {
 pub enum Outcome {
     /// It does not come from where the filter's `journalmatch` says.
     Elsewhere,
-    /// It has no unit, and its process was not seen with the daemon's so far.
+    /// It has no unit, and its process was not seen with the daemon's so far. It is tried again where it is within two
+    /// seconds.
     Unvouched,
     /// No pattern matches.
     NoMatch,
@@ -95,7 +96,8 @@ impl Trial {
 
     /// It is `now`, and there is no further input until then.
     pub fn pass(&mut self, now: Stamp) {
-        let Trial { judge, overdue, .. } = self;
+        let Trial { judge, origins, overdue, .. } = self;
+        origins.pass(now);
         judge.pass(now, &mut |address, evidence| overdue.push(Overdue { number: evidence.entry.seqnum, address }));
     }
 
@@ -116,12 +118,32 @@ impl Trial {
         let filter = self.judge.filter();
         let bonds = (0..filter.branches.len()).map(|branch| self.origins.bond(filter, branch, entry));
         let outcome = match bonds.fold(Bond::None, Bond::max) {
-            Bond::Whole => return self.examine_anywhere(entry),
-            Bond::Process => Outcome::Unvouched,
+            Bond::Whole => {
+                self.vouched(entry);
+                return self.examine_anywhere(entry);
+            }
+            Bond::Process => {
+                let number = self.tried + 1;
+                self.origins.wait(entry, number, &mut || Some(EntryRef::attempt(number)));
+                Outcome::Unvouched
+            }
             Bond::None => Outcome::Elsewhere,
         };
         self.tried += 1;
         Verdict { outcome, pattern: None, captures: Vec::new(), gave_up: Vec::new() }
+    }
+
+    /// Tries what waited for the process of this entry.
+    fn vouched(&mut self, entry: Entry<'_>) {
+        while let Some(waited) = self.origins.vouched(entry, self.tried + 1) {
+            let number = waited.turn;
+            let mut locate = || Some(EntryRef::attempt(number));
+            if let Judgement::Line { standing: Standing::Failure(address), .. } =
+                self.judge.judge(waited.page.entry(), number, &mut locate)
+            {
+                self.overdue.push(Overdue { number, address });
+            }
+        }
     }
 
     /// Tries an entry as if it came from where the filter's `journalmatch` says.
