@@ -1,8 +1,9 @@
 //! What the shipped filters make of entries: their tables in `tests/filters`, and what must hold of every one of them.
 //!
-//! A table has `fields`, what every entry of the daemon has; `[[case]]`, lines of one process with their verdicts; and
-//! `[[hostile]]`, lines in which a stranger writes what stands for `{}`. A number in the place of a line is a time in
-//! seconds that passes, and its verdict is what is overdue then: whoever was refused and is not told of again.
+//! A table has `fields`, what every entry of the daemon has; `[[case]]`, lines of one process with their verdicts;
+//! `[[hostile]]`, lines in which a stranger writes what stands for `{}`; and `[[open]]`, parts of patterns whose end a
+//! client writes, and why. A number in the place of a line is a time in seconds that passes, and its verdict is what is
+//! overdue then: whoever was refused and is not told of again.
 
 #![allow(clippy::disallowed_methods, reason = "tests are an edge")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -12,17 +13,20 @@ mod filter;
 #[path = "support/lies.rs"]
 mod lies;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use banish::engine::filter::{Outcome, Trial, Trust};
+use banish::engine::filter::{Outcome, Part, Trial, Trust};
 use banish::engine::time::Stamp;
 use filter::{Asked, Fields, definition, filter, modes, page, root, shipped, table};
 use toml::{Table, Value};
 
 /// Whose failure a hostile line is, in the place of `{A}`.
 const REAL: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
+
+/// How many lines that a pattern takes are made into forgeries.
+const LINES_OF_A_PATTERN: usize = 3;
 
 /// Some filters alone, while one works on them.
 fn names() -> Vec<String> {
@@ -72,13 +76,12 @@ fn the_list_of_filters_is_true() {
     assert!(list == rows, "docs/filters.md should end with:\n{rows}");
 }
 
+fn list<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = &'t Table> {
+    table.get(key).into_iter().flat_map(|list| list.as_array().unwrap()).map(|row| row.as_table().unwrap())
+}
+
 fn cases(table: &Table) -> Vec<&Table> {
-    table
-        .get("case")
-        .into_iter()
-        .flat_map(|cases| cases.as_array().unwrap())
-        .map(|case| case.as_table().unwrap())
-        .collect()
+    list(table, "case").collect()
 }
 
 /// The fields of every entry of a table, with a case's own. An empty value takes a usual field away.
@@ -324,6 +327,72 @@ fn whatever_strangers_write_nobody_else_is_the_subject() {
         }
     }
     assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+}
+
+/// A setuid program may write what its caller likes, and behind that its own words: no pattern passes over them. Where a
+/// client's text ends the daemon's line, the table lists the pattern by some text of it, and says why.
+#[test]
+fn what_another_program_ends_is_no_line_of_the_daemon() {
+    let mut wrong = Vec::new();
+    for name in names() {
+        let table = table(&format!("tests/filters/{name}.toml"));
+        let open: Vec<&str> = list(&table, "open")
+            .inspect(|row| assert!(row["why"].as_str().is_some_and(|why| !why.is_empty()), "{name}"))
+            .flat_map(|row| row["patterns"].as_array().unwrap())
+            .map(|part| part.as_str().unwrap())
+            .collect();
+        let mut found: BTreeSet<&str> = BTreeSet::new();
+        let mut tried: BTreeSet<String> = BTreeSet::new();
+        for mode in modes(&name) {
+            let patterns = definition(&name, &mode).failregex;
+            let mut trial = Trial::new(filter(&name, &mode));
+            let mut lines: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+            for line in cases(&table).into_iter().flat_map(|case| case["lines"].as_array().unwrap()) {
+                let Some(line) = line[0].as_str() else { continue };
+                if let Some(pattern) = taken(&mut trial, line) {
+                    lines.entry(pattern).or_default().push(line);
+                }
+            }
+            for (at, pattern) in patterns.iter().enumerate() {
+                let Some(lines) = lines.get(&at).filter(|_| tried.insert(pattern.clone())) else { continue };
+                for text in lines.iter().take(LINES_OF_A_PATTERN).flat_map(|line| lies::forged(line)) {
+                    let Some(taken) = taken(&mut trial, &text).map(|at| &patterns[at]) else { continue };
+                    let listed = open.iter().find(|part| taken.contains(**part));
+                    found.extend(listed);
+                    if listed.is_none() {
+                        wrong.push(format!("{name}, {mode}: {taken} takes {text:?}"));
+                    }
+                }
+            }
+        }
+        for mode in modes(&name) {
+            let definition = definition(&name, &mode);
+            let untried = definition.failregex.iter().filter(|pattern| !tried.contains(*pattern));
+            wrong.extend(untried.map(|pattern| format!("{name}, {mode}: no line of the table is taken by {pattern}")));
+            let pinned = |line: &String| {
+                let mut words = line.split_whitespace();
+                words.any(|word| word.starts_with("_SYSTEMD_UNIT=") || word.starts_with("_EXE="))
+                    && !line.contains("_SYSTEMD_UNIT= ")
+            };
+            assert!(
+                open.is_empty() || definition.journalmatch.iter().all(pinned),
+                "{name} has an open end and no unit"
+            );
+        }
+        let closed = open.iter().filter(|part| !found.contains(*part));
+        wrong.extend(closed.map(|part| format!("{name}: {part} is listed as open and is not")));
+    }
+    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+}
+
+/// The pattern that takes a text for a line of the daemon's, whatever it makes of it.
+fn taken(trial: &mut Trial, text: &str) -> Option<usize> {
+    let verdict = trial.message(text.as_bytes());
+    match (verdict.outcome, verdict.pattern) {
+        (Outcome::Ignored(_), _) => None,
+        (_, Some(Part::Failregex(pattern))) => Some(pattern),
+        _ => None,
+    }
 }
 
 #[test]
