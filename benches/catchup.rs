@@ -13,7 +13,6 @@ mod row;
 #[path = "support/sys.rs"]
 mod sys;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -95,6 +95,43 @@ fn entries_are_held_against_the_journalmatch_unless_any_source_will_do() {
 }
 
 #[test]
+fn a_refused_entry_is_told_again_when_nothing_has_settled_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("entries");
+    let refused = "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.1";
+    let entry = |second: u32, pid: &str, message: &str| {
+        json!({ "__REALTIME_TIMESTAMP": format!("17953458{second:02}995762"), "_BOOT_ID": "4ee1aa93f3a64d759bbd45e2b567805e",
+                "_UID": "0", "_PID": pid, "_SYSTEMD_UNIT": "ssh.service", "SYSLOG_IDENTIFIER": "sshd", "MESSAGE": message })
+    };
+    let entries = [
+        entry(10, "7", refused),
+        entry(11, "8", refused),
+        entry(12, "8", "Failed password for root from 192.0.2.1 port 22 ssh2"),
+        entry(40, "9", "Connection from 192.0.2.1 port 22"),
+        entry(41, "9", refused),
+    ];
+    let lines: Vec<String> = entries.iter().map(|entry| format!("{entry}\n")).collect();
+    std::fs::write(&file, lines.concat()).unwrap();
+    let words = ["test", "--config", "etc", "--filter", "sshd", "--entries", file.to_str().unwrap()];
+    let told: Vec<Value> = objects(&run(&[&words[..], &["--json"]].concat()))
+        .iter()
+        .map(|object| json!([object["n"], object["outcome"], object["subject"]]))
+        .collect();
+    let expected = [
+        json!([1, "refused", null]),
+        json!([2, "refused", null]),
+        json!([3, "failure", "192.0.2.1"]),
+        json!([1, "failure", "192.0.2.1"]),
+        json!([4, "nofail", null]),
+        json!([5, "refused", null]),
+        json!([5, "failure", "192.0.2.1"]),
+    ];
+    assert_eq!(told, expected);
+    let shown = text(&run(&words).stdout);
+    assert!(shown.ends_with("5 inputs: 3 failure, 1 nofail, 1 refused.\n"), "{shown}");
+}
+
+#[test]
 fn one_session_joins_lines_that_stand_apart_otherwise() {
     let dir = tempfile::tempdir().unwrap();
     let filter = dir.path().join("f.toml");
