@@ -121,7 +121,11 @@ impl Examine for Holding {
     }
 
     fn pass(&mut self, now: Stamp, sighted: &mut dyn FnMut(Hit)) {
-        while let Some((_, evidence, number)) = self.held.pop_front_if(|(_, one, _)| now.since(one.stamp) > HOLDS) {
+        while let Some((_, evidence, number)) = self.held.front().copied() {
+            if now.since(evidence.stamp) <= HOLDS {
+                break;
+            }
+            self.held.pop_front();
             let (jail, address) = ("test".parse().unwrap(), IpAddr::V4(Ipv4Addr::from_bits(number)));
             sighted(Hit { jail, address, evidence: Some(evidence) });
         }
