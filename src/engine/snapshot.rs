@@ -110,8 +110,8 @@ const SECOND: &[u8] = &[0xff; 10];
 /// Per filter: its fingerprint and the number of sessions; per session: boot, key, stamp, a byte of flags, the address's
 /// text if it has one, the user's hash if there is one, its counts. Then the refusals that wait and those that were
 /// counted, each as their number and per refusal: a byte of flags, its session's boot and key if it has one, the
-/// address's text, the user's hash if there is one, stamp, sequence, seqnum, who refused, and the how manieth. Then the
-/// processes, as their number and per process: boot, id, a byte of flags, the uid and gid if it has them, the stamp.
+/// address's text, the user's hash if there is one, stamp, sequence, seqnum, who refused, and the attempt's number. Then
+/// the processes, as their number and per process: boot, id, a byte of flags, the uid and gid if it has them, the stamp.
 pub fn encode_sessions(filters: &[OpenSessions]) -> Vec<u8> {
     let mut bytes = SECOND.to_vec();
     for OpenSessions { filter, sessions, refusals, processes } in filters {

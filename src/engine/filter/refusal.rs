@@ -28,7 +28,7 @@ pub(in crate::engine) struct Refusal {
     pub(in crate::engine) evidence: Evidence,
     /// A hash of who refused: one attempt may be refused by several.
     pub(in crate::engine) by: u64,
-    /// The how manieth of the session's attempts it refuses.
+    /// Which of the session's attempts it refuses, counted from 1.
     pub(in crate::engine) number: u32,
 }
 
@@ -60,7 +60,6 @@ impl Refusals {
         self.limit = limit;
     }
 
-    /// Does none wait?
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -98,7 +97,7 @@ impl Refusals {
         }
     }
 
-    /// Forgets one that was counted lately for this address and may be of this user; was there any?
+    /// Forgets one that was counted lately for this address and may be of this user. `true` if there was one.
     pub(super) fn take_counted(&mut self, session: &Key, address: IpAddr, user: Option<u64>) -> bool {
         let is_it = |one: &Refusal| one.session.as_ref() != Some(session) && one.is_of(address, user);
         let found = self.counted.iter().position(is_it);

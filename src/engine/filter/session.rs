@@ -88,7 +88,7 @@ pub(super) struct Line<'t> {
     pub(super) gained: bool,
     /// It reports what other lines may report too; the number of its pattern among those that do.
     pub(super) once: Option<usize>,
-    /// It says that this one refused the login.
+    /// It says that this module refused the login.
     pub(super) refusal: Option<&'t [u8]>,
     /// The refusal of the attempt that it reports may stand in another session.
     pub(super) apart: bool,
@@ -171,7 +171,7 @@ pub(in crate::engine) struct Session {
     pub(in crate::engine) ordinary: u32,
     /// Those that each of the patterns reports that may repeat what others say.
     pub(in crate::engine) reports: Vec<u32>,
-    /// Those that each of those refused who refuse: a hash of who it is, and how many.
+    /// How many attempts each module refused, by a hash of its name.
     pub(in crate::engine) refused: Vec<(u64, u32)>,
 }
 
@@ -353,8 +353,8 @@ impl Session {
         Standing::Failure(address)
     }
 
-    /// Notes that `by` refused an attempt. Where nobody has reported it yet and it is known whose it was: his address, and
-    /// the how manieth it was.
+    /// Notes that `by` refused an attempt. Returns the address and the attempt's number, counted from 1, where the address
+    /// is known and nobody has reported that attempt yet.
     fn refuse(&mut self, by: &[u8]) -> Option<(IpAddr, u32)> {
         let by = hashed(by);
         let at = self.refused.iter().position(|(known, _)| *known == by).unwrap_or_else(|| {
@@ -366,12 +366,12 @@ impl Session {
         self.address.filter(|_| *refused > self.counted).map(|address| (address, *refused))
     }
 
-    /// Has anybody refused more attempts than were counted?
+    /// `true` if anybody refused more attempts than were counted.
     fn waits(&self) -> bool {
         self.refused.iter().any(|(_, refused)| *refused > self.counted)
     }
 
-    /// Somebody is in: what was refused before is none of what comes.
+    /// A login succeeded: refusals before it say nothing about later attempts.
     fn start_over(&mut self) {
         let counted = self.counted;
         self.refused.iter_mut().for_each(|(_, refused)| *refused = (*refused).min(counted));
