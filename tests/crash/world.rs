@@ -62,6 +62,7 @@ impl World {
                 .with("_UID", "0")
                 .with("_SYSTEMD_UNIT", format!("{unit}.service"))
                 .with("_PID", (100 + at).to_string())
+                .with("SYSLOG_IDENTIFIER", "sshd")
                 .with("MESSAGE", text)
         });
         self.root.log(records.collect::<Vec<_>>());
