@@ -364,7 +364,7 @@ fn problems_of(banish: &str, jail: &str) -> (Vec<String>, Vec<String>) {
     let loaded = load(&Layout::Directory(root.path().to_owned()));
     let prefix = format!("{}/", root.path().display());
     let problems = loaded.problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect();
-    (problems, loaded.left_out)
+    (problems, loaded.left_out.into_iter().map(|left_out| left_out.jail).collect())
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub fn run(data: &[u8]) {
         }
         for jail in &loaded.settings.jails {
             assert!((1..=1000).contains(&jail.rules.maxretry) && (1..=128).contains(&jail.rules.ipv6_prefix));
-            assert!(!loaded.left_out.iter().any(|left_out| left_out == jail.name.as_str()));
+            assert!(!loaded.left_out.iter().any(|left_out| left_out.jail == jail.name.as_str()));
         }
         assert_eq!(load(&layout).problems, loaded.problems);
     });

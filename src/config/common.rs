@@ -66,8 +66,9 @@ impl Common {
                 put(&mut self.ipv6_prefix, length, problems);
             }
             "ignoreip" => {
-                // The good ones count even beside a bad one: they lock nobody out.
-                self.ignoreip = item.list().iter().filter_map(|one| kept(subject(one), problems)).collect();
+                // Each file adds to it, so that none shortens the list of another.
+                let listed = item.in_each_file().iter().flat_map(Item::list).collect::<Vec<_>>();
+                self.ignoreip = listed.iter().filter_map(|one| kept(subject(one), problems)).collect();
             }
             "ignoreself" => put(&mut self.ignoreself, item.flag(), problems),
             "protocol" => {

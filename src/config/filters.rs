@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use figment::Figment;
@@ -11,7 +11,7 @@ use figment::Figment;
 use super::common::{choice, kept};
 use super::fragment::Fragment;
 use super::merged::{Item, Merged, Table, excerpt};
-use super::problem::Problem;
+use super::problem::{Problem, Severity};
 use super::source::{NORMAL, Source, strings};
 use super::words::nearest;
 use crate::engine::filter::{Definition, Filter};
@@ -19,47 +19,66 @@ use crate::engine::filter::{Definition, Filter};
 /// All configurations together look at no more different fields than that.
 const FIELD_LIMIT: usize = 1000;
 
-/// A filter's file and, once somebody has asked for it, what stands in it.
-pub(super) struct File {
-    pub(super) path: PathBuf,
-    /// The tree, where the file could be read whole, and what is wrong with it.
-    read: OnceCell<(Option<Merged>, Vec<Problem>)>,
+/// A filter's files and, once somebody has asked for it, what stands in them.
+pub(super) struct Files<'a> {
+    /// In the order in which they are merged; never empty.
+    paths: Vec<PathBuf>,
+    texts: &'a Texts<'a>,
+    read: OnceCell<Read>,
 }
 
-impl File {
-    /// One that is read when it is asked for.
-    pub(super) fn new(path: PathBuf) -> File {
-        File { path, read: OnceCell::new() }
+/// The text of a file.
+pub(super) type Texts<'a> = dyn Fn(&Path) -> Result<String, Problem> + 'a;
+
+struct Read {
+    /// The tree, where all files could be read whole.
+    tree: Option<Merged>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Files<'a> {
+    /// Files that are read when somebody asks for the filter.
+    pub(super) fn new(paths: Vec<PathBuf>, texts: &'a Texts<'a>) -> Files<'a> {
+        Files { paths, texts, read: OnceCell::new() }
     }
 
-    /// One that has been read: `fragment` is there if it was whole.
-    pub(super) fn of(path: PathBuf, name: &str, fragment: Option<Fragment>) -> File {
-        File { path, read: OnceCell::from((fragment.map(|fragment| tree(name, fragment)), Vec::new())) }
+    /// Those of all filters.
+    pub(super) fn of_all(named: BTreeMap<String, Vec<PathBuf>>, texts: &'a Texts<'a>) -> BTreeMap<String, Files<'a>> {
+        named.into_iter().map(|(name, paths)| (name, Files::new(paths, texts))).collect()
     }
 
-    /// What stands in it, if that has been read.
+    /// Where they are.
+    pub(super) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// What stands in them, if that has been read.
     pub(super) fn tree(&self) -> Option<&Merged> {
-        self.read.get()?.0.as_ref()
+        self.read.get()?.tree.as_ref()
     }
 
-    fn read(&self, name: &str) -> &(Option<Merged>, Vec<Problem>) {
+    fn read(&self, name: &str) -> &Read {
         self.read.get_or_init(|| {
             let mut problems = Vec::new();
-            let whole = super::fragment(&self.path, &mut problems).filter(|(_, whole)| *whole);
-            (whole.map(|(fragment, _)| tree(name, fragment)), problems)
+            let mut fragments = Vec::new();
+            for path in &self.paths {
+                match (self.texts)(path).map(|text| Fragment::parse(path, text)) {
+                    Ok((fragment, errors)) if errors.is_empty() => fragments.push(fragment),
+                    Ok((_, errors)) => problems.extend(errors),
+                    Err(problem) => problems.push(problem),
+                }
+            }
+            let tree = problems.is_empty().then(|| Merged::of(&["filter", name], Figment::new(), fragments));
+            Read { tree, problems }
         })
     }
-}
-
-fn tree(name: &str, fragment: Fragment) -> Merged {
-    Merged::of(&["filter", name], Figment::new(), vec![fragment])
 }
 
 /// All filters by name, compiled once for each mode.
 pub(super) struct Filters<'a> {
     /// Is only read, and told of, what an enabled jail uses?
     sparing: bool,
-    files: &'a BTreeMap<String, File>,
+    files: &'a BTreeMap<String, Files<'a>>,
     /// What has been read.
     sources: BTreeMap<&'a str, Option<Source<'a>>>,
     ready: BTreeMap<(String, String), Option<Compiled>>,
@@ -79,7 +98,7 @@ pub(super) type Compiled = (Arc<Definition>, Arc<Filter>);
 
 impl<'a> Filters<'a> {
     /// Takes the files, by the names of their filters.
-    pub(super) fn new(files: &'a BTreeMap<String, File>, sparing: bool) -> Filters<'a> {
+    pub(super) fn new(files: &'a BTreeMap<String, Files<'a>>, sparing: bool) -> Filters<'a> {
         Filters { sparing, files, sources: BTreeMap::new(), ready: BTreeMap::new(), fields: BTreeSet::new() }
     }
 
@@ -87,9 +106,10 @@ impl<'a> Filters<'a> {
     fn read(&mut self, name: &str, problems: &mut Vec<Problem>) {
         let Some((name, file)) = self.files.get_key_value(name) else { return };
         self.sources.entry(name).or_insert_with(|| {
-            let (tree, wrong) = file.read(name);
+            let Read { tree, problems: wrong } = file.read(name);
             problems.extend(wrong.iter().cloned());
-            tree.as_ref().and_then(|tree| Source::read(&file.path, &tree.root(), problems))
+            let highest = file.paths.last()?;
+            tree.as_ref().and_then(|tree| Source::read(highest, &tree.root(), problems))
         });
     }
 
@@ -163,6 +183,21 @@ impl<'a> Filters<'a> {
         for (name, mode) in all {
             self.ready(name, &mode, problems);
         }
+    }
+
+    /// Is there a filter of this name?
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// The first error in one of the filter's files.
+    pub(super) fn fault(&self, name: &str, problems: &[Problem]) -> Option<Problem> {
+        let paths = self.files.get(name)?.paths();
+        let of_it = |problem: &&Problem| {
+            let file = problem.place.as_ref().map(|place| &*place.file);
+            problem.severity == Severity::Error && paths.iter().any(|path| Some(path.as_path()) == file)
+        };
+        problems.iter().find(of_it).cloned()
     }
 
     fn unknown(&self, name: &str) -> String {

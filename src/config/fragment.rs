@@ -21,6 +21,13 @@ pub(super) enum Step {
     Index(usize),
 }
 
+impl Step {
+    /// The key, if it is one.
+    pub(super) fn key(&self) -> Option<&str> {
+        if let Step::Key(key) = self { Some(key) } else { None }
+    }
+}
+
 /// A file's text, its values, and where they stand.
 #[derive(Debug)]
 pub(super) struct Fragment {
@@ -48,14 +55,18 @@ enum Parts {
 }
 
 impl Fragment {
-    /// Reads `text` as `file`'s. With syntax errors, what could be read between them is there all the same.
+    /// Reads `text` as `file`'s. With syntax errors, what could be read between them is there all the same, and is not to be
+    /// relied on.
     pub(super) fn parse(file: &Path, text: String) -> (Fragment, Vec<Problem>) {
         let (table, errors) = DeTable::parse_recoverable(&text);
         let (dict, parts) = taken_apart(table.get_ref());
         let root = Spot { key: None, value: 0..0, parts };
         let faults: Vec<(usize, String)> = errors
             .iter()
-            .map(|error| (error.span().map_or(0, |span| span.start), error.message().replace('\n', ", ")))
+            .map(|error| {
+                let at = error.span().map_or(0, |span| span.start);
+                (at, explained(&text, at, &error.message().replace('\n', ", ")))
+            })
             .collect();
         drop(table);
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
@@ -72,13 +83,21 @@ impl Fragment {
         &self.file
     }
 
-    /// Of a file that cannot be taken whole: only whom it asks to leave alone, so that a slip of the pen locks nobody out.
-    pub(super) fn salvaged(mut self) -> Fragment {
-        let ignoreip = self.dict.remove("default").and_then(Value::into_dict).and_then(|mut d| d.remove("ignoreip"));
-        self.dict = ignoreip
-            .map(|list| Dict::from([("default".into(), Dict::from([("ignoreip".into(), list)]).into())]))
-            .unwrap_or_default();
-        self
+    /// Its text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Its own value at the end of `path`, which has keys alone.
+    pub(super) fn value(&self, path: &[Step]) -> Option<&Value> {
+        let (last, tables) = path.split_last()?;
+        let table = tables.iter().try_fold(&self.dict, |dict, step| dict.get(step.key()?)?.as_dict())?;
+        table.get(last.key()?)
+    }
+
+    /// Its tables and values outside of all tables.
+    pub(super) fn top_keys(&self) -> impl Iterator<Item = &str> {
+        self.dict.keys().map(String::as_str)
     }
 
     /// Where the key at the end of `path` stands; for an item of a list the item itself.
@@ -103,13 +122,6 @@ impl Fragment {
         let skipped = if quote.len() == 3 && inner[skipped..].starts_with('\n') { skipped + 1 } else { 0 };
         (&inner[skipped..] == value && offset <= value.len())
             .then(|| self.place(span.start + quote.len() + skipped + offset))
-    }
-
-    /// The keys of the table at the end of `path`, in a file not taken whole too.
-    pub(super) fn keys(&self, path: &[Step]) -> impl Iterator<Item = &str> {
-        let table =
-            self.spot(path).and_then(|spot| if let Parts::Table(table) = &spot.parts { Some(table) } else { None });
-        table.into_iter().flat_map(|table| table.keys().map(String::as_str))
     }
 
     fn spot(&self, path: &[Step]) -> Option<&Spot> {
@@ -138,6 +150,33 @@ impl Provider for Fragment {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         Ok(Map::from([(Profile::Default, self.dict.clone())]))
+    }
+}
+
+/// What is wrong at byte `at`, in the words of somebody who has not learnt TOML where the parser has none.
+fn explained(text: &str, at: usize, message: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || "_-.:/%".contains(c);
+    // A line may have millions of errors: no more than this much of it is looked at for each.
+    const NEAR: usize = 256;
+    let from = (at.saturating_sub(NEAR)..at).find(|from| text.is_char_boundary(*from)).unwrap_or(at);
+    let before = text.get(from..at).unwrap_or_default();
+    let start = before.trim_end_matches(is_part);
+    let behind = text.get(at..).unwrap_or_default().chars().take(NEAR).take_while(|c| is_part(*c));
+    let word: String = before[start.len()..].chars().chain(behind).collect();
+    let line = start.rsplit('\n').next().unwrap_or_default().trim_end();
+    if message.contains("escape") {
+        return format!("{message} (in single quotes a backslash is a backslash)");
+    }
+    match line.chars().next_back() {
+        Some('=' | '[' | ',') if line.contains('=') && !word.is_empty() => {
+            let quoted = super::merged::excerpt(&word);
+            format!(
+                "{word} is no number and neither true nor false; text needs quotes: {quoted}",
+                word = quoted.trim_matches('"')
+            )
+        }
+        Some('=') => "a value is missing behind =".into(),
+        _ => message.to_owned(),
     }
 }
 
@@ -238,16 +277,31 @@ mod tests {
         let lines: Vec<u32> = problems.iter().filter_map(|p| Some(p.place.as_ref()?.line)).collect();
         assert_eq!(lines, [2, 4], "{problems:?}");
         assert!(fragment.spot(&path("jail.b")).is_some());
-        let salvaged = fragment.salvaged();
-        assert_eq!(salvaged.dict.len(), 1);
-        assert_eq!(salvaged.dict["default"].as_dict().map(|d| d.len()), Some(1));
+    }
+
+    #[test]
+    fn text_without_quotes_is_told_in_plain_words() {
+        for (text, told) in [
+            ("maxretry = three\n", "three is no number and neither true nor false; text needs quotes: \"three\""),
+            ("enabled = yes # on\n", "yes is no number"),
+            ("findtime = 10m\n", "10m is no number"),
+            ("ignoreip = 192.0.2.1\n", "192.0.2.1 is no number"),
+            ("ignoreip = [\"::1\", 192.0.2.0/24]\n", "192.0.2.0/24 is no number"),
+            ("port = [ssh]\n", "ssh is no number"),
+            ("filter = sshd", "sshd is no number"),
+            ("maxretry = \n", "a value is missing"),
+            ("failregex = \"^\\S+$\"\n", "(in single quotes a backslash is a backslash)"),
+        ] {
+            let (_, problems) = Fragment::parse(Path::new("f"), text.into());
+            let first = &problems[0].text;
+            assert!(first.starts_with("no valid TOML: ") && first.contains(told), "{text}: {first}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_text_is_too_much(text in "(\\PC|[\\[\\]\\{\\}='\"\n.a#\\\\]){0,80}") {
-            let (fragment, _) = Fragment::parse(Path::new("f"), text);
-            let _ = fragment.salvaged();
+            let _ = Fragment::parse(Path::new("f"), text);
         }
     }
 

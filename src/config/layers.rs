@@ -1,7 +1,7 @@
-//! Which files make up the configuration: the layers' directories, what replaces and what masks, and safe reading.
+//! Which files make up the configuration: the layers' directories, their order, what is masked, and safe reading.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::problem::{Place, Problem};
+use super::strays;
 use crate::engine::ban::JailName;
 
 /// Where the configuration is read from.
@@ -44,86 +45,109 @@ impl Layout {
 pub(super) struct Files {
     /// Settings in the order in which they are merged: layer by layer, in each `banish.toml`, `banish.toml.d/*`, `jail.d/*`.
     pub(super) settings: Vec<PathBuf>,
-    /// There may be settings besides: something that is there could not be read.
-    pub(super) hidden: bool,
-    /// Filters, by their files' names without `.toml`.
-    pub(super) filters: BTreeMap<String, PathBuf>,
+    /// Why there may be more settings than these: the first of those that are there and cannot be read.
+    pub(super) hidden: Option<Problem>,
+    /// The files of each filter in the order in which they are merged, by their names without `.toml`.
+    pub(super) filters: BTreeMap<String, Vec<PathBuf>>,
 }
 
-/// Finds the files of `layout`; later layers replace the same names of earlier ones.
+/// Finds the files of `layout`. None takes the place of another because of its name; a link to /dev/null masks those of its
+/// name in the layers below.
 pub(super) fn files(layout: &Layout, problems: &mut Vec<Problem>) -> Files {
-    let directories = layout.directories();
+    let mut found = Found::default();
     if let Layout::Directory(directory) = layout
         && let Err(error) = names_in(directory)
     {
-        problems.push(refusal(directory, &error));
-        return Files::default();
+        found.refuse(directory, &error, problems);
     }
-    let mut found = Files::default();
-    let mut settings: Vec<(usize, usize, PathBuf)> = Vec::new();
-    for (layer, path) in directories.iter().map(|directory| directory.join("banish.toml")).enumerate().rev() {
-        match path.symlink_metadata() {
-            Ok(_) => {
-                settings.push((layer, 0, path));
-                break;
-            }
-            Err(error) if is_absence(&error) => {}
-            Err(error) => {
-                problems.push(refusal(&path, &error));
-                found.hidden = true;
-                break;
-            }
-        }
+    for directory in layout.directories() {
+        found.look_into(&directory, problems);
     }
-    for (group, below) in [(1, "banish.toml.d"), (2, "jail.d")] {
-        let before = problems.len();
-        let named = by_name(&directories, below, problems).into_values();
-        found.hidden |= problems.len() > before;
-        settings.extend(named.map(|(layer, path)| (layer, group, path)));
-    }
-    // Whatever the names: an administrator's file goes before the distribution's.
-    settings.sort();
-    found.settings = settings.into_iter().map(|(_, _, path)| path).filter(|path| !is_masked(path)).collect();
-    for (name, (_, path)) in by_name(&directories, "filter.d", problems) {
-        let stem = name.to_str().and_then(|name| name.strip_suffix(".toml"));
+    let mut filters: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let (named, settings): (Vec<Named>, Vec<Named>) = found.named.into_iter().partition(|one| one.below == "filter.d");
+    for Named { path, .. } in named {
+        let stem = path.file_stem().and_then(OsStr::to_str);
         match stem.filter(|stem| stem.parse::<JailName>().is_ok()) {
-            _ if is_masked(&path) => {}
-            Some(stem) => drop(found.filters.insert(stem.into(), path)),
+            Some(stem) => filters.entry(stem.to_owned()).or_default().push(path),
             None => problems.push(Problem::about_file(
                 Place::whole(&path),
                 "a filter's file is named with 1 to 64 letters, digits, '-', '_' and '.', a letter or digit first",
             )),
         }
     }
-    found
+    Files { settings: settings.into_iter().map(|one| one.path).collect(), hidden: found.hidden, filters }
 }
 
-/// The `*.toml` files of the sub-directory `below` of all layers, each of the highest layer that has the name.
-fn by_name(directories: &[PathBuf], below: &str, problems: &mut Vec<Problem>) -> BTreeMap<OsString, (usize, PathBuf)> {
-    let mut named = BTreeMap::new();
-    for (layer, directory) in directories.iter().map(|directory| directory.join(below)).enumerate() {
-        match names_in(&directory) {
-            Ok(names) => {
-                named.extend(names.into_iter().map(|name| (name.clone(), (layer, directory.join(name)))));
-            }
+/// What the layers have, up to the one looked at last.
+#[derive(Default)]
+struct Found {
+    named: Vec<Named>,
+    hidden: Option<Problem>,
+}
+
+/// A file, and the names by which a higher layer masks it.
+struct Named {
+    /// The directory in its layer; empty for the layer's directory itself.
+    below: &'static str,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Found {
+    /// Adds the files of one layer.
+    fn look_into(&mut self, layer: &Path, problems: &mut Vec<Problem>) {
+        problems.extend(strays::in_layer(layer, &names_in(layer).unwrap_or_default()));
+        let main = layer.join("banish.toml");
+        match main.symlink_metadata() {
+            Ok(_) => self.add("", "banish.toml".into(), main, problems),
             Err(error) if is_absence(&error) => {}
-            Err(error) => problems.push(refusal(&directory, &error)),
+            Err(error) => self.refuse(&main, &error, problems),
+        }
+        for below in ["banish.toml.d", "jail.d", "filter.d"] {
+            let directory = layer.join(below);
+            match names_in(&directory) {
+                Ok(mut names) => {
+                    names.sort();
+                    problems.extend(strays::in_drop_ins(&directory, &names));
+                    for name in names.into_iter().filter(|name| is_read(name)) {
+                        let path = directory.join(&name);
+                        self.add(below, name, path, problems);
+                    }
+                }
+                Err(error) if is_absence(&error) && directory.symlink_metadata().is_err() => {}
+                Err(error) => self.refuse(&directory, &error, problems),
+            }
         }
     }
-    named
+
+    fn add(&mut self, below: &'static str, name: OsString, path: PathBuf, problems: &mut Vec<Problem>) {
+        if is_masked(&path) {
+            self.named.retain(|lower| (lower.below, &lower.name) != (below, &name));
+        } else if path.is_dir() {
+            problems.push(strays::directory(&path));
+        } else {
+            self.named.push(Named { below, name, path });
+        }
+    }
+
+    /// What cannot be read may say whom to leave alone; a filter does so by its `ignoreregex`.
+    fn refuse(&mut self, path: &Path, error: &io::Error, problems: &mut Vec<Problem>) {
+        let problem = refusal(path, error);
+        self.hidden.get_or_insert_with(|| problem.clone());
+        problems.push(problem);
+    }
 }
 
+/// All names in a directory.
 fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
     #[expect(clippy::disallowed_methods, reason = "the configuration is files")]
     let entries = std::fs::read_dir(directory)?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        if name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".") {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    entries.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// Is a file of this name read?
+pub(super) fn is_read(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".")
 }
 
 /// A link to /dev/null, straight or over other links: the name is there to hide the lower layers' file.
@@ -131,22 +155,12 @@ fn is_masked(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.file_type().is_char_device() && found.rdev() == libc::makedev(1, 3))
 }
 
-/// Why there is no text of a file.
-pub(super) struct Unread {
-    pub(super) problem: Problem,
-    /// Something stands in it all the same.
-    pub(super) hidden: bool,
-}
-
 /// Reads a whole text file: a regular one of at most [`FILE_LIMIT`] bytes of UTF-8, never waiting for what is none.
-pub(super) fn text(path: &Path) -> Result<String, Unread> {
-    let bytes = bytes(path).map_err(|error| {
-        let hidden = !is_absence(&error) && error.kind() != io::ErrorKind::InvalidInput;
-        Unread { problem: refusal(path, &error), hidden }
-    })?;
+pub(super) fn text(path: &Path) -> Result<String, Problem> {
+    let bytes = bytes(path).map_err(|error| refusal(path, &error))?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        Unread { problem: Problem::about_file(place_after(path, good), "no UTF-8 text"), hidden: true }
+        Problem::about_file(place_after(path, good), "no UTF-8 text")
     })
 }
 

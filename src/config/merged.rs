@@ -15,7 +15,9 @@ use super::problem::{Place, Problem, Severity};
 pub(super) struct Merged {
     figment: Figment,
     root: Value,
-    fragments: BTreeMap<PathBuf, Fragment>,
+    /// Lowest first.
+    fragments: Vec<Fragment>,
+    by_file: BTreeMap<PathBuf, usize>,
     /// What messages put before a key of this tree: nothing, or `filter`, `sshd`.
     prefix: Vec<String>,
 }
@@ -26,17 +28,29 @@ impl Merged {
         let figment = fragments.iter().fold(built_in, |merged, fragment| merged.merge(fragment));
         let mut profiles = figment.data().expect("a provider of ours has its values already");
         let root = Value::from(profiles.remove(&Profile::Default).unwrap_or_default());
-        let fragments = fragments.into_iter().map(|fragment| (fragment.file().to_path_buf(), fragment)).collect();
-        Merged { figment, root, fragments, prefix: prefix.iter().map(|part| (*part).to_owned()).collect() }
+        let by_file = fragments.iter().enumerate().map(|(at, fragment)| (fragment.file().to_path_buf(), at)).collect();
+        Merged { figment, root, fragments, by_file, prefix: prefix.iter().map(|part| (*part).to_owned()).collect() }
     }
 
     /// The whole tree.
     pub(super) fn root(&self) -> Item<'_> {
-        Item { merged: self, value: &self.root, path: Vec::new() }
+        Item { merged: self, within: None, value: &self.root, path: Vec::new() }
+    }
+
+    /// What was merged, lowest first.
+    pub(super) fn fragments(&self) -> &[Fragment] {
+        &self.fragments
+    }
+
+    /// The tree in TOML.
+    pub(super) fn text(&self) -> String {
+        toml::Value::try_from(&self.root)
+            .map_or_else(|_| String::new(), |value| toml::to_string(&value).unwrap_or_default())
     }
 
     fn fragment(&self, tag: Tag) -> Option<&Fragment> {
-        self.fragments.get(self.figment.get_metadata(tag)?.source.as_ref()?.file_path()?)
+        let file = self.figment.get_metadata(tag)?.source.as_ref()?.file_path()?;
+        self.by_file.get(file).map(|at| &self.fragments[*at])
     }
 }
 
@@ -44,6 +58,8 @@ impl Merged {
 #[derive(Clone)]
 pub(super) struct Item<'a> {
     merged: &'a Merged,
+    /// The file whose own value it is, where it is not the merged one.
+    within: Option<&'a Fragment>,
     value: &'a Value,
     path: Vec<Step>,
 }
@@ -79,17 +95,17 @@ impl<'a> Item<'a> {
 
     /// Where the value stands; `None` for one that is built in.
     pub(super) fn place(&self) -> Option<Place> {
-        self.merged.fragment(self.value.tag())?.value_place(&self.path)
+        self.fragment()?.value_place(&self.path)
     }
 
     /// Where its key stands; for a table, in the last file that has it.
     pub(super) fn key_place(&self) -> Option<Place> {
-        self.merged.fragment(self.value.tag())?.key_place(&self.path)
+        self.fragment()?.key_place(&self.path)
     }
 
     /// The place of byte `offset` of this string; `None` where escapes make that unknowable.
     pub(super) fn place_within(&self, offset: usize) -> Option<Place> {
-        self.merged.fragment(self.value.tag())?.place_within(&self.path, self.value.as_str()?, offset)
+        self.fragment()?.place_within(&self.path, self.value.as_str()?, offset)
     }
 
     /// An error about the value.
@@ -129,6 +145,29 @@ impl<'a> Item<'a> {
     pub(super) fn list(&self) -> Vec<Item<'a>> {
         let Value::Array(_, values) = self.value else { return vec![self.clone()] };
         values.iter().enumerate().map(|(index, value)| self.step(Step::Index(index), value)).collect()
+    }
+
+    /// What each file says in this place, lowest first; the value itself where none does.
+    pub(super) fn in_each_file(&self) -> Vec<Item<'a>> {
+        let fragments = self.merged.fragments.iter();
+        let each = fragments.filter_map(|fragment| {
+            let value = fragment.value(&self.path)?;
+            Some(Item { within: Some(fragment), value, ..self.clone() })
+        });
+        let each: Vec<Item<'a>> = each.collect();
+        if each.is_empty() { vec![self.clone()] } else { each }
+    }
+
+    /// Does it stand in a file over which that of the other is merged?
+    pub(super) fn is_below(&self, other: &Item<'_>) -> bool {
+        let at = |item: &Item<'_>| item.merged.by_file.get(&**item.fragment()?.file()).copied();
+        at(self) < at(other)
+    }
+
+    /// Do the lists of all files add up here, instead of the last one counting?
+    fn adds_up(&self) -> bool {
+        let keys: Vec<&str> = self.path.iter().map_while(Step::key).collect();
+        self.merged.prefix.is_empty() && matches!(keys[..], ["default", "ignoreip"] | ["jail", _, "ignoreip"])
     }
 
     /// A string.
@@ -186,9 +225,10 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// The values below it that are no tables, each with its key, in the keys' order.
+    /// The values below it that are no tables, each with its key, in the keys' order; where lists add up, that of each file.
     pub(super) fn leaves(&self) -> Vec<Item<'a>> {
         match self.value {
+            _ if self.adds_up() => self.in_each_file(),
             Value::Dict(_, dict) => {
                 dict.iter().flat_map(|(key, value)| self.step(Step::Key(key.clone()), value).leaves()).collect()
             }
@@ -204,7 +244,11 @@ impl<'a> Item<'a> {
     fn step(&self, step: Step, value: &'a Value) -> Item<'a> {
         let mut path = self.path.clone();
         path.push(step);
-        Item { merged: self.merged, value, path }
+        Item { merged: self.merged, within: self.within, value, path }
+    }
+
+    fn fragment(&self) -> Option<&'a Fragment> {
+        self.within.or_else(|| self.merged.fragment(self.value.tag()))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Configuration in three stages — fragments, merged, validated settings — with every problem of all of them in one run.
 
+mod broken;
 mod common;
+mod doubts;
 mod filters;
 mod fragment;
 pub mod import;
@@ -14,22 +16,26 @@ mod problem;
 mod settings;
 mod single;
 mod source;
+mod strays;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
 pub use settings::{FirewallSettings, Jail, Location, Replies, Settings, Source, SourceName, Traffic};
-pub use single::{LoadedFilter, load_filter, load_filter_file, load_filter_of_jail, load_pattern};
+pub use single::{
+    LoadedFilter, filter_text, load_filter, load_filter_at, load_filter_file, load_filter_of_jail, load_pattern,
+};
 
 use figment::Figment;
 
-use common::{BuiltIn, kept};
-use filters::{File, Filters};
-use fragment::{Fragment, Step};
-use layers::Unread;
+use common::BuiltIn;
+use doubts::Doubts;
+use filters::{Filters, Texts};
+use fragment::Fragment;
+use layers::Files;
 use merged::Merged;
 use port::Services;
 
@@ -40,13 +46,43 @@ pub struct Loaded {
     pub settings: Settings,
     /// Everything that is wrong, in the order of files and lines.
     pub problems: Vec<Problem>,
-    /// The jails that are not in the settings because something is wrong with them, their filter or their file. The
-    /// names are as they were written, which may be what is wrong.
-    pub left_out: Vec<String>,
+    /// The jails that are not in the settings, in the order of their names.
+    pub left_out: Vec<LeftOut>,
     /// Every value that was given or built in, ordered by key.
     pub values: Vec<Given>,
-    /// The files that were read, settings first, in the order in which they override each other.
+    /// The files that were found, settings first, in the order in which they override each other.
     pub files: Vec<PathBuf>,
+    /// What stands in those that were read whole.
+    pub contents: Contents,
+}
+
+/// A jail that is not in the settings: something is wrong with it, or with what may concern it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name as it was written, which may be what is wrong.
+    pub jail: String,
+    /// Would it run? Also true where that cannot be known.
+    pub enabled: bool,
+    /// The first error that keeps it out.
+    pub because: Problem,
+}
+
+/// The files of a configuration with what stands in them: enough to load it again, whatever became of the files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Settings, in the order in which they are merged.
+    pub settings: Vec<Content>,
+    /// The files of each filter in the order in which they are merged; none for a filter that was not read.
+    pub filters: BTreeMap<String, Vec<Content>>,
+}
+
+/// A file with what stands in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its path, for places.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
 }
 
 /// One value of the merged configuration.
@@ -74,82 +110,105 @@ impl Loaded {
 
 /// Reads a configuration whole. It never fails: what cannot be read is a problem, what can is in the settings.
 pub fn load(layout: &Layout) -> Loaded {
-    read(layout, false)
+    found(layout, false)
 }
 
 /// Reads what is needed to run: filters that no enabled jail uses are not read, and what is wrong with them is not told.
 pub fn load_to_run(layout: &Layout) -> Loaded {
-    read(layout, true)
+    found(layout, true)
 }
 
-fn read(layout: &Layout, sparing: bool) -> Loaded {
+/// Reads what is needed to run from the contents of an earlier load instead of files.
+pub fn load_contents(contents: &Contents) -> Loaded {
+    let all = contents.settings.iter().chain(contents.filters.values().flatten());
+    let by_path: BTreeMap<&Path, &str> = all.map(|content| (&*content.path, &*content.text)).collect();
+    let paths = |contents: &[Content]| contents.iter().map(|content| content.path.clone()).collect();
+    let files = Files {
+        settings: paths(&contents.settings),
+        hidden: None,
+        filters: contents.filters.iter().map(|(name, contents)| (name.clone(), paths(contents))).collect(),
+    };
+    let text = |path: &Path| match by_path.get(path) {
+        Some(text) => Ok((*text).to_owned()),
+        None => Err(Problem::about_file(Place::whole(path), "is not among the contents")),
+    };
+    read(files, &text, true, Vec::new())
+}
+
+fn found(layout: &Layout, sparing: bool) -> Loaded {
     let mut problems = Vec::new();
     let files = layers::files(layout, &mut problems);
+    read(files, &layers::text, sparing, problems)
+}
 
-    let mut doubtful = BTreeSet::new();
-    let mut hidden = files.hidden;
+/// Reads `files`, whose text `texts` gives.
+fn read(files: Files, texts: &Texts<'_>, sparing: bool, mut problems: Vec<Problem>) -> Loaded {
+    let mut doubts = Doubts::default();
+    doubts.of_all(files.hidden.as_ref());
     let mut fragments = Vec::new();
     for path in &files.settings {
-        let read = read_fragment(path, &mut problems).map_err(|unread| {
-            hidden |= unread.hidden;
-            unread.problem
-        });
-        match kept(read, &mut problems) {
-            Some((fragment, true)) => fragments.push(fragment),
-            Some((fragment, false)) => {
-                doubtful.extend(fragment.keys(&[Step::Key("jail".into())]).map(str::to_owned));
-                fragments.push(fragment.salvaged());
+        match texts(path) {
+            Ok(text) => fragments.extend(fragment(path, text, &mut doubts, &mut problems)),
+            Err(problem) => {
+                doubts.of_all(Some(&problem));
+                problems.push(problem);
             }
-            None => {}
         }
     }
     let merged = Merged::of(&[], Figment::from(BuiltIn), fragments);
 
-    let filter_files: BTreeMap<String, File> =
-        files.filters.into_iter().map(|(name, path)| (name, File::new(path))).collect();
+    let filter_files = filters::Files::of_all(files.filters, texts);
     let mut filters = Filters::new(&filter_files, sparing);
     let services = layers::text(Path::new("/etc/services")).unwrap_or_default();
-    let read = jails::read(&merged, &mut filters, &Services::read(&services), doubtful, &mut problems);
+    let (settings, left_out) = jails::read(&merged, &mut filters, &Services::read(&services), doubts, &mut problems);
     if !sparing {
         filters.compile_rest(&mut problems);
     }
-    let jails::Read { mut settings, mut left_out } = read;
-    if hidden && !settings.jails.is_empty() {
-        // To ban somebody whom nobody was to ban is worse than to ban nobody new.
-        left_out.extend(settings.jails.drain(..).map(|jail| jail.name.to_string()));
-        problems.push(Problem {
-            severity: Severity::Error,
-            place: None,
-            key: String::new(),
-            jail: None,
-            text: "no jail runs while settings cannot be read: they may say whom to leave alone".into(),
-        });
-    }
 
-    let trees = std::iter::once(&merged).chain(filter_files.values().filter_map(File::tree));
+    let trees = std::iter::once(&merged).chain(filter_files.values().filter_map(filters::Files::tree));
     let values = trees.flat_map(|tree| tree.root().leaves()).map(|item| Given {
         key: item.key(),
         value: item.shown(),
         origin: item.place(),
     });
+    let of_filter = |files: &filters::Files<'_>| files.tree().map(contents).unwrap_or_default();
+    let all_filters = filter_files.values().flat_map(|files| files.paths().to_owned());
     Loaded {
         settings,
         values: values.collect(),
         problems: problem::sorted(problems),
-        left_out: left_out.into_iter().collect(),
-        files: files.settings.into_iter().chain(filter_files.into_values().map(|file| file.path)).collect(),
+        left_out,
+        files: files.settings.into_iter().chain(all_filters).collect(),
+        contents: Contents {
+            settings: contents(&merged),
+            filters: filter_files.iter().map(|(name, files)| (name.clone(), of_filter(files))).collect(),
+        },
     }
 }
 
-/// The fragment of a file, and whether it is whole; `None` where the file cannot be read at all.
-fn fragment(path: &Path, problems: &mut Vec<Problem>) -> Option<(Fragment, bool)> {
-    let read = read_fragment(path, problems).map_err(|unread| unread.problem);
-    kept(read, problems)
+/// The fragment of a file of settings, if that is whole and no filter's.
+fn fragment(path: &Path, text: String, doubts: &mut Doubts, problems: &mut Vec<Problem>) -> Option<Fragment> {
+    let named = broken::jails(&text);
+    let (fragment, errors) = Fragment::parse(path, text);
+    if let Some(first) = errors.first() {
+        match named {
+            Some(named) => named.into_iter().for_each(|jail| doubts.of_jail(jail, first)),
+            None => doubts.of_all(Some(first)),
+        }
+        problems.extend(errors);
+        return None;
+    }
+    if source::is_filter(&fragment) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = format!("has the keys of a filter: did you mean filter.d/{name}, beside jail.d?");
+        problems.push(Problem::about_file(Place::whole(path), text));
+        return None;
+    }
+    Some(fragment)
 }
 
-fn read_fragment(path: &Path, problems: &mut Vec<Problem>) -> Result<(Fragment, bool), Unread> {
-    let (fragment, errors) = Fragment::parse(path, layers::text(path)?);
-    let whole = errors.is_empty();
-    problems.extend(errors);
-    Ok((fragment, whole))
+fn contents(tree: &Merged) -> Vec<Content> {
+    let content =
+        |fragment: &Fragment| Content { path: fragment.file().to_path_buf(), text: fragment.text().to_owned() };
+    tree.fragments().iter().map(content).collect()
 }

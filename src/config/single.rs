@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::filters::{File, Filters};
-use super::fragment::Fragment;
+use super::filters::{Files, Filters, Texts};
 use super::layers::{self, Layout};
 use super::merged::excerpt;
 use super::problem::{Place, Problem, Severity, sorted};
@@ -16,8 +15,8 @@ use crate::engine::filter::{Definition, Fault, Filter, Trust};
 /// The outcome of reading one filter.
 #[derive(Clone, Debug)]
 pub struct LoadedFilter {
-    /// The file that it stands in, if there is one.
-    pub file: Option<PathBuf>,
+    /// The files that it stands in, in the order in which they are merged; none for one of a pattern.
+    pub files: Vec<PathBuf>,
     /// What it was made of and the filter itself; `None` where something is wrong with it.
     pub filter: Option<(Arc<Definition>, Arc<Filter>)>,
     /// Everything that is wrong or doubtful, in the order of lines.
@@ -27,38 +26,66 @@ pub struct LoadedFilter {
 /// Reads the filter called `name` in `mode` (`normal` for the filter alone).
 pub fn load_filter(layout: &Layout, name: &str, mode: &str) -> LoadedFilter {
     let mut problems = Vec::new();
-    let files = layers::files(layout, &mut problems);
-    if let Some(path) = files.filters.get(name) {
-        return load_filter_file(path, mode);
+    let mut files = layers::files(layout, &mut problems);
+    problems.retain(|problem| problem.severity == Severity::Error);
+    if let Some(paths) = files.filters.remove(name) {
+        return read(name, paths, &layers::text, mode, problems);
     }
     let known: Vec<&str> = files.filters.keys().map(String::as_str).collect();
     let meant = nearest(name, &known).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
     let text = format!("no filter {} in filter.d{meant}", excerpt(name));
     problems.push(Problem { severity: Severity::Error, place: None, key: String::new(), jail: None, text });
-    LoadedFilter { file: None, filter: None, problems: sorted(problems) }
+    LoadedFilter { files: Vec::new(), filter: None, problems: sorted(problems) }
 }
 
-/// Reads the filter that stands in `path`, in `mode`.
+/// Reads the filter that stands in `path` alone, in `mode`.
 pub fn load_filter_file(path: &Path, mode: &str) -> LoadedFilter {
-    let mut problems = Vec::new();
-    let whole = super::fragment(path, &mut problems).filter(|(_, whole)| *whole);
-    read(path, whole.map(|(fragment, _)| fragment), mode, problems)
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    read(&name, vec![path.to_path_buf()], &layers::text, mode, Vec::new())
+}
+
+/// Reads the filter that stands in `path`, in `mode`; a file that is part of `layout` is merged with the others of its name.
+pub fn load_filter_at(layout: &Layout, path: &Path, mode: &str) -> LoadedFilter {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let of_layout = layers::files(layout, &mut Vec::new()).filters.remove(&*name).unwrap_or_default();
+    let is_it =
+        |known: &PathBuf| known.canonicalize().ok().is_some_and(|known| path.canonicalize().ok() == Some(known));
+    match of_layout.iter().any(is_it) {
+        true => load_filter(layout, &name, mode),
+        false => load_filter_file(path, mode),
+    }
 }
 
 /// Reads `text` as the filter that would stand in `path`.
-pub(super) fn load_filter_text(path: &Path, text: String) -> LoadedFilter {
-    let (fragment, problems) = Fragment::parse(path, text);
-    let whole = problems.is_empty().then_some(fragment);
-    read(path, whole, NORMAL, problems)
+pub(super) fn load_filter_text(path: &Path, text: &str) -> LoadedFilter {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    read(&name, vec![path.to_path_buf()], &|_| Ok(text.to_owned()), NORMAL, Vec::new())
 }
 
-fn read(path: &Path, fragment: Option<Fragment>, mode: &str, mut problems: Vec<Problem>) -> LoadedFilter {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let files = BTreeMap::from([(name.clone(), File::of(path.to_path_buf(), &name, fragment))]);
+/// The text of one file that says what all files of the filter called `name` say together.
+///
+/// # Errors
+/// There is no such filter, or a file of it cannot be read whole.
+pub fn filter_text(layout: &Layout, name: &str) -> Result<String, Vec<Problem>> {
+    let paths = layers::files(layout, &mut Vec::new()).filters.remove(name).unwrap_or_default();
+    if let [path] = &paths[..] {
+        return layers::text(path).map_err(|problem| vec![problem]);
+    }
+    let files = BTreeMap::from([(name.to_owned(), Files::new(paths, &layers::text))]);
+    let mut problems = Vec::new();
+    Filters::new(&files, false).named(name, NORMAL, &mut problems);
+    match files[name].tree() {
+        Some(tree) => Ok(tree.text()),
+        None => Err(problems),
+    }
+}
+
+fn read(name: &str, paths: Vec<PathBuf>, texts: &Texts<'_>, mode: &str, mut problems: Vec<Problem>) -> LoadedFilter {
+    let files = BTreeMap::from([(name.to_owned(), Files::new(paths.clone(), texts))]);
     let mut filters = Filters::new(&files, false);
-    let filter = filters.named(&name, mode, &mut problems);
-    problems.extend(filters.warning(&name, mode));
-    LoadedFilter { filter, problems: sorted(problems), file: Some(path.to_path_buf()) }
+    let filter = filters.named(name, mode, &mut problems);
+    problems.extend(filters.warning(name, mode));
+    LoadedFilter { filter, problems: sorted(problems), files: paths }
 }
 
 /// Takes the filter that `jail` has, with its mode and its own `journalmatch`, whether the jail is enabled or not.
@@ -66,20 +93,20 @@ pub fn load_filter_of_jail(layout: &Layout, jail: &str) -> LoadedFilter {
     let loaded = super::load(layout);
     if let Some(settings) = loaded.settings.jails.iter().find(|settings| settings.name.as_str() == jail) {
         let filter = settings.definition.clone().zip(settings.filter.clone());
-        return LoadedFilter { file: None, filter, problems: Vec::new() };
+        return LoadedFilter { files: Vec::new(), filter, problems: Vec::new() };
     }
     let own = loaded.problems.into_iter().filter(|problem| problem.jail.as_deref() == Some(jail));
     let mut problems: Vec<Problem> = own.collect();
     if problems.is_empty() {
         let known: Vec<&str> = loaded.settings.jails.iter().map(|settings| settings.name.as_str()).collect();
         let meant = nearest(jail, &known).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
-        let text = match loaded.left_out.iter().any(|name| name == jail) {
-            true => format!("the jail {} is left out: see banishctl config check", excerpt(jail)),
-            false => format!("no jail {}{meant}", excerpt(jail)),
+        let text = match loaded.left_out.iter().find(|left_out| left_out.jail == jail) {
+            Some(left_out) => format!("the jail {} is left out: {}", excerpt(jail), left_out.because),
+            None => format!("no jail {}{meant}", excerpt(jail)),
         };
         problems.push(Problem { severity: Severity::Error, place: None, key: String::new(), jail: None, text });
     }
-    LoadedFilter { file: None, filter: None, problems }
+    LoadedFilter { files: Vec::new(), filter: None, problems }
 }
 
 /// Makes a filter of one pattern: it says nowhere where entries come from, and is there to be tried on any.
@@ -91,11 +118,13 @@ pub fn load_pattern(pattern: &str) -> LoadedFilter {
         ..Definition::default()
     };
     match Filter::from_nowhere(&definition) {
-        Ok(filter) => {
-            LoadedFilter { file: None, filter: Some((Arc::new(definition), Arc::new(filter))), problems: Vec::new() }
-        }
+        Ok(filter) => LoadedFilter {
+            files: Vec::new(),
+            filter: Some((Arc::new(definition), Arc::new(filter))),
+            problems: Vec::new(),
+        },
         Err(faults) => LoadedFilter {
-            file: None,
+            files: Vec::new(),
             filter: None,
             problems: faults.into_iter().map(|fault| problem_of_pattern(pattern, &fault)).collect(),
         },
@@ -136,6 +165,25 @@ mod tests {
             assert_eq!(loaded.problems, []);
             assert_eq!(loaded.filter.map(|(definition, _)| definition.failregex.len()), Some(2));
         }
+    }
+
+    #[test]
+    fn a_file_of_a_layer_is_tried_with_the_files_below() {
+        let (usr, etc) = (directory(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(etc.path().join("filter.d")).unwrap();
+        let own = etc.path().join("filter.d/x.toml");
+        std::fs::write(&own, "ignoreregex = ['^no 192']\n").unwrap();
+        let layout = Layout::Layers(vec![usr.path().into(), etc.path().into()]);
+        for loaded in [load_filter(&layout, "x", "normal"), load_filter_at(&layout, &own, "normal")] {
+            assert_eq!(loaded.problems, []);
+            let (definition, _) = loaded.filter.unwrap();
+            assert_eq!((definition.failregex.len(), definition.ignoreregex.len()), (1, 1));
+        }
+        assert!(load_filter_file(&own, "normal").filter.is_none());
+        let text = filter_text(&layout, "x").unwrap();
+        std::fs::write(&own, text).unwrap();
+        let alone = load_filter_file(&own, "more").filter.unwrap().0;
+        assert_eq!(Some(alone), load_filter(&layout, "x", "more").filter.map(|(definition, _)| definition));
     }
 
     #[test]

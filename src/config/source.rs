@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::common::{kept, refuse_names};
+use super::fragment::Fragment;
 use super::merged::{Item, Table, excerpt};
 use super::problem::{Place, Problem, Severity};
 use super::words::{FILTERS, about_unknown};
@@ -28,8 +29,19 @@ const KEYS: [&str; 11] = [
 ];
 const MODE_KEYS: [&str; 8] =
     ["description", "includes", "replaces", "journalmatch", "trust", "failregex", "ignoreregex", "field"];
+/// Keys that settings have nowhere.
+const OWN_KEYS: [&str; 4] = ["failregex", "ignoreregex", "prefregex", "journalmatch"];
 const FIELD_KEYS: [&str; 2] = ["name", "failregex"];
 const TRUST: [(&str, Trust); 2] = [("attested", Trust::Attested), ("claimed", Trust::Claimed)];
+
+/// Keys that filters have nowhere, and files of settings have.
+const SETTINGS_KEYS: [&str; 10] =
+    ["jail", "default", "firewall", "source", "enabled", "maxretry", "findtime", "bantime", "ignoreip", "port"];
+
+/// Is this file of settings a filter that lies in the wrong directory?
+pub(super) fn is_filter(fragment: &Fragment) -> bool {
+    fragment.top_keys().all(|key| KEYS.contains(&key)) && fragment.top_keys().any(|key| OWN_KEYS.contains(&key))
+}
 
 /// One filter file.
 pub(super) struct Source<'a> {
@@ -70,6 +82,12 @@ impl<'a> Source<'a> {
     pub(super) fn read(file: &Path, whole: &Item<'a>, problems: &mut Vec<Problem>) -> Option<Source<'a>> {
         let before = problems.len();
         let table = kept(whole.table(), problems)?;
+        if let Some(stray) = table.items().find(|item| SETTINGS_KEYS.contains(&item.name())) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            problems
+                .push(stray.key_error(format!("is no key of a filter: did you mean jail.d/{name}, beside filter.d?")));
+            return None;
+        }
         refuse_unknown(&table, &KEYS, problems);
         if let Some(description) = table.at("description") {
             kept(description.text(), problems);
@@ -78,12 +96,15 @@ impl<'a> Source<'a> {
             kept(refuse_names(&usedns), problems);
         }
         let mut named = |key| {
-            let item = table.at(key)?;
+            let item = table.at(key).filter(|item| !is_none(item))?;
             Some((kept(field(&item), problems)?, item))
         };
         let (session, address) = (named("session"), named("address"));
-        let prefregex = table.at("prefregex").filter(|item| kept(item.text(), problems).is_some());
+        let prefregex = table.at("prefregex").filter(|item| kept(item.text(), problems).is_some() && !is_none(item));
         let base = Lists::read(&table, problems);
+        problems.extend(
+            prefregex.iter().zip(table.at("failregex")).filter_map(|(lower, patterns)| narrowed(&patterns, lower)),
+        );
         let mut modes = BTreeMap::new();
         if let Some(given) = table.at("mode").and_then(|item| kept(item.table(), problems)) {
             for item in given.items() {
@@ -265,6 +286,19 @@ fn includes(modes: &Table<'_>, problems: &mut Vec<Problem>) -> Vec<(String, Vec<
         all.push((mode.name().to_owned(), included));
     }
     all
+}
+
+/// Does it take away what a file of a lower layer says?
+fn is_none(item: &Item<'_>) -> bool {
+    item.text() == Ok("")
+}
+
+/// A warning where somebody replaces the patterns of a lower layer's file and its `prefregex` stays.
+fn narrowed(patterns: &Item<'_>, prefregex: &Item<'_>) -> Option<Problem> {
+    let place = prefregex.place().filter(|_| prefregex.is_below(patterns))?;
+    Some(patterns.warning(format!(
+        "sees only what the prefregex at {place} leaves of a message: write it here too, or prefregex = \"\" for none"
+    )))
 }
 
 fn refuse_unknown(table: &Table<'_>, known: &[&str], problems: &mut Vec<Problem>) {

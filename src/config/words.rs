@@ -47,7 +47,7 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |word: &str| -> Vec<char> { word.to_lowercase().replace('_', "-").chars().collect() };
     let given = plain(word);
     let near = known.iter().map(|candidate| (distance(&given, &plain(candidate)), *candidate)).min()?;
-    (near.0 <= 1 + given.len() / 5).then_some(near.1)
+    (near.0 <= 1 + given.len() / 5 && near.0 < given.len()).then_some(near.1)
 }
 
 /// Damerau's distance, as far as one line needs it: insertions, deletions, replacements and swaps of neighbours.
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_pen_is_recognised() {
-        let known = ["bantime", "findtime", "maxretry", "ipv6-prefix", "ignoreip"];
+        let known = ["bantime", "findtime", "maxretry", "ipv6-prefix", "ignoreip", "y"];
         for (given, meant) in [
             ("maxrety", Some("maxretry")),
             ("maxrtery", Some("maxretry")),
@@ -84,6 +84,7 @@ mod tests {
             ("ingoreip", Some("ignoreip")),
             ("colour", None),
             ("", None),
+            ("x", None),
         ] {
             assert_eq!(nearest(given, &known), meant, "{given}");
         }

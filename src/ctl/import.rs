@@ -6,7 +6,7 @@ mod place;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use super::args::{Global, ImportArgs};
@@ -16,7 +16,7 @@ use super::screen::{Colour, Screen};
 use super::settings::{layout, place_json, problem_json, problem_line};
 use super::table::{Column, Table, counted};
 use crate::config::import::{Brought, Fate, Imported, Preference, Remark, import};
-use crate::config::{Layout, Problem, Severity, load};
+use crate::config::{Layout, Problem, Severity, filter_text, load};
 use place::{Found, Placed};
 
 pub use bans::run as bans;
@@ -35,7 +35,7 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<Status> {
     let mut imported = import(&args.from, &ours, preference)?;
     let alone = !layout(global).directories().contains(&args.to);
     if alone {
-        copy_ours(&mut imported)?;
+        copy_ours(&mut imported, &ours)?;
     } else {
         tell_of_ours(&mut imported, &ours);
         tell_of_others(&mut imported, &args.to);
@@ -75,10 +75,12 @@ fn ours(global: &Global, to: &Path) -> Layout {
 }
 
 /// A directory that is none of the configuration's own stands alone: it needs the filters of ours that its jails use.
-fn copy_ours(imported: &mut Imported) -> Result<()> {
-    for (name, file) in &imported.used {
-        #[expect(clippy::disallowed_methods, reason = "the configuration is files")]
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+fn copy_ours(imported: &mut Imported, ours: &Layout) -> Result<()> {
+    for name in &imported.used {
+        let text = filter_text(ours, name).map_err(|problems| {
+            let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow!("the filter {name} cannot be copied: {}", told.join("; "))
+        })?;
         imported.files.insert(PathBuf::from(format!("filter.d/{name}.toml")), text);
     }
     Ok(())
@@ -96,12 +98,12 @@ fn tell_of_ours(imported: &mut Imported, ours: &Layout) {
     }
 }
 
-/// A filter that is in the directory already goes before ours of the same name: that is told, too.
+/// A filter that is in the directory already changes ours of the same name: that is told, too.
 fn tell_of_others(imported: &mut Imported, to: &Path) {
-    for name in imported.used.keys() {
+    for name in &imported.used {
         let path = to.join(format!("filter.d/{name}.toml"));
         if path.symlink_metadata().is_ok() {
-            let text = format!("{} is there and goes before banish's own", path.display());
+            let text = format!("{} is there and is merged over banish's own", path.display());
             imported.remarks.push(Remark { fate: Fate::Changed, about: format!("filter {name}"), place: None, text });
         }
     }
@@ -230,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_goes_before_ours_is_told() {
+    fn a_filter_that_changes_ours_is_told() {
         let root = tempfile::tempdir().unwrap();
-        let used = BTreeMap::from([("a".to_owned(), PathBuf::from("/a")), ("b".to_owned(), PathBuf::from("/b"))]);
+        let used = ["a", "b"].map(str::to_owned).into();
         let mut imported = Imported { files: BTreeMap::new(), jails: Vec::new(), remarks: Vec::new(), used };
         std::fs::create_dir(root.path().join("filter.d")).unwrap();
         std::fs::write(root.path().join("filter.d/b.toml"), "").unwrap();

@@ -254,7 +254,8 @@ fn ledger(options: &Options, log: &Log) -> Result<Opened, StartError> {
 /// The jails whose bans stay although they are not there: those that a mistake left out. Where a file cannot be read
 /// nobody knows which jails it had, so then it is every one that has bans.
 pub fn spared(loaded: &Loaded, bans: &[Ban]) -> BTreeSet<JailName> {
-    let mut spared: BTreeSet<JailName> = loaded.left_out.iter().filter_map(|jail| jail.parse().ok()).collect();
+    let mut spared: BTreeSet<JailName> =
+        loaded.left_out.iter().filter_map(|left_out| left_out.jail.parse().ok()).collect();
     if loaded.any_error() {
         spared.extend(bans.iter().map(|ban| ban.place.jail.clone()));
     }

@@ -91,7 +91,7 @@ impl Draft {
         loop {
             let (text, lines) = self.render(true);
             let file = format!("filter.d/{}.toml", self.name);
-            let problems = single::load_filter_text(Path::new(&file), text).problems;
+            let problems = single::load_filter_text(Path::new(&file), &text).problems;
             let mut wrong: Vec<(Part, usize, String)> = Vec::new();
             for problem in problems.into_iter().filter(|problem| problem.severity == Severity::Error) {
                 let number = problem.place.as_ref().map_or(0, |place| place.line as usize);
@@ -185,7 +185,7 @@ impl Draft {
 /// Does a line of a journalmatch pin what the journal attests?
 pub(super) fn is_attested(line: &str) -> bool {
     let text = format!("journalmatch = [{}]\nfailregex = ['^<ADDR>$']\n", toml::quoted(line));
-    !any_error(&single::load_filter_text(Path::new("filter.d/x.toml"), text).problems)
+    !any_error(&single::load_filter_text(Path::new("filter.d/x.toml"), &text).problems)
 }
 
 struct Page<'a> {

@@ -1,7 +1,6 @@
 //! Which filter a jail gets: ours of the same name where fail2ban's was left as it came, else a copy brought over.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::problem::Place;
 use super::definition::shown;
@@ -37,8 +36,8 @@ pub(super) struct Filters {
     pub(super) preference: Preference,
     /// Copies by name.
     pub(super) written: BTreeMap<String, Draft>,
-    /// Ours that jails use, by name.
-    pub(super) used: BTreeMap<String, PathBuf>,
+    /// The names of ours that jails use.
+    pub(super) used: BTreeSet<String>,
 }
 
 /// A jail's filter.
@@ -79,7 +78,7 @@ impl Filters {
         let mode = named.parameters.iter().find(|(key, _)| key == "mode").map_or(NORMAL, |(_, value)| value.as_str());
         let more = named.parameters.iter().any(|(key, _)| !matches!(key.as_str(), "mode" | "logtype"));
         let patterns = ["failregex", "ignoreregex", "prefregex"].iter().any(|option| own.contains_key(*option));
-        let (file, lines) = match self.preference {
+        let lines = match self.preference {
             Preference::Translated => return None,
             Preference::Unchanged if more || patterns || !stock::is_stock(tree, &named.name) => return None,
             Preference::Unchanged | Preference::Shipped => self.shipped(&named.name, mode)?,
@@ -98,7 +97,7 @@ impl Filters {
             let lines = self.lines(&lines, value, remarks);
             chosen.journalmatch = lines.map(|lines| (lines, value.place.clone()));
         }
-        self.used.insert(chosen.name.clone(), file);
+        self.used.insert(chosen.name.clone());
         Some(chosen)
     }
 
@@ -128,18 +127,18 @@ impl Filters {
         Some(lines)
     }
 
-    /// The file of our filter of this name, if it has this mode and is right, and its journalmatch.
-    fn shipped(&self, name: &str, mode: &str) -> Option<(PathBuf, Vec<String>)> {
-        let LoadedFilter { file, filter, problems } = load_filter(&self.ours, name, mode);
+    /// The journalmatch of our filter of this name, if it has this mode and is right.
+    fn shipped(&self, name: &str, mode: &str) -> Option<Vec<String>> {
+        let LoadedFilter { filter, problems, .. } = load_filter(&self.ours, name, mode);
         // Nobody is made to believe what a stranger may write.
         let attested = |definition: &Definition| definition.trust == Trust::Attested;
         let (definition, _) = filter.filter(|(found, _)| attested(found) && !any_error(&problems))?;
-        Some((file?, definition.journalmatch.clone()))
+        Some(definition.journalmatch.clone())
     }
 
     /// Is there one of ours of this name, right or wrong?
     fn is_ours(&self, name: &str) -> bool {
-        load_filter(&self.ours, name, NORMAL).file.is_some()
+        !load_filter(&self.ours, name, NORMAL).files.is_empty()
     }
 
     /// fail2ban's filter, as a file of its own for each way in which it is used.
@@ -152,7 +151,7 @@ impl Filters {
         own: &Overrides,
         remarks: &mut Remarks<'_>,
     ) -> Result<Chosen, ImportError> {
-        let shipped = self.shipped(name, NORMAL).map(|(_, lines)| lines).unwrap_or_default();
+        let shipped = self.shipped(name, NORMAL).unwrap_or_default();
         let (mut draft, notes) = Translator { tree, shipped: &shipped }.translate(name, parameters, own)?;
         for note in notes {
             remarks.lost(note.place.as_ref(), format!("filter {}: {}", shown(name), note.text));
@@ -168,8 +167,8 @@ impl Filters {
             let mut draft = draft.clone();
             let off = guessed.then(|| draft.guess(name));
             let taken = self.written.get(&candidate).is_some_and(|other| !other.says_the_same(&draft));
-            // One of ours is also that of jails which run by themselves: it is replaced only if that was asked for.
-            if taken || self.preference != Preference::Translated && self.is_ours(&candidate) {
+            // A file of one of our names would be merged over ours, and jails which run by themselves have that filter.
+            if taken || self.is_ours(&candidate) {
                 continue;
             }
             self.written.insert(candidate.clone(), draft);

@@ -159,7 +159,7 @@ impl Jails<'_> {
             }
         }
         table.write(&mut text);
-        let ours = self.filters.used.contains_key(&chosen.name);
+        let ours = self.filters.used.contains(&chosen.name);
         let brought =
             Brought { name: name.into(), filter: chosen.name, mode: chosen.mode, ours, enabled: runs && off.is_none() };
         Ok(Some((text, brought)))

@@ -23,7 +23,7 @@ mod translate;
 mod tree;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use error::ImportError;
@@ -81,8 +81,8 @@ pub struct Imported {
     pub jails: Vec<Brought>,
     /// What was lost or changed.
     pub remarks: Vec<Remark>,
-    /// Our filters that the jails use, by name, and where they were found.
-    pub used: BTreeMap<String, PathBuf>,
+    /// The names of our filters that the jails use.
+    pub used: BTreeSet<String>,
 }
 
 /// Brings all over that is in force below `from`, fail2ban's configuration directory. `ours` is where our filters are.
@@ -103,7 +103,7 @@ pub fn import(from: &Path, ours: &Layout, preference: Preference) -> Result<Impo
     let mut remarks = Vec::new();
     let general = settings::write(&mut tree, &sections, &mut Remarks { about: "fail2ban".into(), all: &mut remarks })?;
     let services = Services::read(&layers::text(Path::new("/etc/services")).unwrap_or_default());
-    let mut filters = Filters { ours: ours.clone(), preference, written: BTreeMap::new(), used: BTreeMap::new() };
+    let mut filters = Filters { ours: ours.clone(), preference, written: BTreeMap::new(), used: BTreeSet::new() };
     let (text, jails) = Jails {
         tree: &mut tree,
         sections: &sections,

@@ -171,8 +171,8 @@ impl Tree {
                 Some(Rc::new(Ini::parse(file, &text)?))
             }
             // As fail2ban: what is included and not there says nothing.
-            Err(unread) if !unread.hidden && !file.exists() => None,
-            Err(unread) => return Err(unread.problem.into()),
+            Err(_) if file.metadata().is_err_and(|error| layers::is_absence(&error)) => None,
+            Err(problem) => return Err(problem.into()),
         };
         self.files.insert(file.to_path_buf(), read.clone());
         Ok(read)

@@ -18,7 +18,7 @@ use super::ending::Status;
 use super::escape::shown;
 use super::screen::{Look, Screen};
 use super::settings::{layout, problem_line};
-use crate::config::{any_error, load_filter, load_filter_file, load_filter_of_jail, load_pattern};
+use crate::config::{any_error, load_filter, load_filter_at, load_filter_of_jail, load_pattern};
 use crate::engine::filter::{Definition, Filter, Outcome, Verdict};
 use bench::Bench;
 use input::Inputs;
@@ -125,7 +125,7 @@ fn filter(global: &Global, args: &TestArgs) -> Result<(Arc<Definition>, Arc<Filt
         (Some(jail), _) => (jail.as_str(), load_filter_of_jail(&layout(global), jail.as_str())),
         (None, Some(filter)) if is_pattern(filter) => (filter.as_str(), load_pattern(filter)),
         (None, Some(filter)) if filter.contains('/') || filter.ends_with(".toml") => {
-            (filter.as_str(), load_filter_file(Path::new(filter), &args.mode))
+            (filter.as_str(), load_filter_at(&layout(global), Path::new(filter), &args.mode))
         }
         (None, filter) => {
             let name = filter.as_deref().unwrap_or_default();
