@@ -142,6 +142,9 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Tell all problems, each with file, line and column; fails where one is an error
+    ///
+    /// For root, what the daemon's user "banish" may not read is an error too, unless that user cannot reach the directory
+    /// named with --config at all.
     Check,
     /// Show every value in force and where it was written
     Show,
@@ -215,7 +218,8 @@ pub struct ImportArgs {
     pub force: bool,
     /// Bring over every filter, also those that banish has itself
     ///
-    /// Without it, a filter that is as fail2ban ships it is replaced by banish's of the same name and mode.
+    /// Without it, a filter that is as fail2ban ships it is replaced by banish's of the same name and mode. A copy whose name
+    /// banish has, too, gets another one.
     #[arg(long)]
     pub translate: bool,
     /// Take banish's filter wherever there is one of the name and mode, even if fail2ban's was changed

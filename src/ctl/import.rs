@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
+use super::access::load_as_daemon;
 use super::args::{Global, ImportArgs};
 use super::ending::Status;
 use super::escape::shown;
@@ -181,7 +182,7 @@ fn verify(screen: &mut Screen, global: &Global, to: &Path, ours: &Layout, alone:
             Layout::Layers(directories)
         }
     };
-    let loaded = load(&layout);
+    let (loaded, _) = load_as_daemon(&layout);
     let look = screen.look();
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
         loaded.problems.iter().partition(|problem| problem.severity == Severity::Error);

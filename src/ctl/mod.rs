@@ -1,5 +1,6 @@
 //! `banishctl`: what it shows and does; nothing from outside reaches a terminal unescaped.
 
+mod access;
 mod act;
 mod args;
 mod bans;
@@ -15,6 +16,7 @@ mod monitor;
 mod screen;
 mod settings;
 mod show;
+mod sys;
 mod table;
 mod trial;
 mod when;

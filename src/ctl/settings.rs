@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::access::{Judged, load_as_daemon};
 use super::args::Global;
 use super::ending::Status;
 use super::escape::shown;
@@ -22,7 +23,7 @@ pub fn layout(global: &Global) -> Layout {
 /// # Errors
 /// Whatever writing meets.
 pub fn check(global: &Global) -> Result<Status> {
-    let loaded = load(&layout(global));
+    let (loaded, judged) = load_as_daemon(&layout(global));
     let mut screen = Screen::long(global);
     let look = screen.look();
     for problem in &loaded.problems {
@@ -48,6 +49,9 @@ pub fn check(global: &Global) -> Result<Status> {
             counted(loaded.files.len(), "file"),
             counted(loaded.settings.jails.len(), "jail"),
         )?;
+        if judged == Judged::Unreachable {
+            writeln!(screen, "Read with root's rights: the daemon's user banish cannot reach the directory.")?;
+        }
     }
     screen.finish()?;
     Ok(if loaded.any_error() { Status::Failed } else { Status::Done })

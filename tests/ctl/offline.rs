@@ -273,16 +273,45 @@ fn a_filter_that_cannot_be_used_says_why() {
 #[test]
 fn all_problems_of_a_configuration_are_told_with_their_places() {
     let broken = "tests/ctl/broken";
-    let output = run(&["config", "check", "--config", broken]);
+    let etc = "tests/ctl/broken/etc";
+    let output = run(&["config", "check", "--config", etc]);
     assert_eq!(output.status.code(), Some(1));
     let expected = std::fs::read_to_string(format!("{}/{broken}/expected", env!("CARGO_MANIFEST_DIR"))).unwrap();
     assert_eq!(text(&output.stdout), expected);
 
-    let output = run(&["config", "check", "--config", broken, "--json"]);
+    let output = run(&["config", "check", "--config", etc, "--json"]);
     let problems = objects(&output);
     assert_eq!(problems[2]["severity"], json!("error"));
     assert_eq!(problems[2]["place"]["line"], json!(3));
     assert_eq!(problems[2]["key"], json!("jail.sshd.maxretry"));
+}
+
+#[test]
+fn root_s_check_judges_as_the_daemon_s_user() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let local = dir.path().join("banish.toml");
+    let check = |mode: u32| {
+        std::fs::set_permissions(&local, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = run(&["config", "check", "--config", dir.path().to_str().unwrap()]);
+        (output.status.code(), text(&output.stdout))
+    };
+    std::fs::write(&local, "[default]\nmaxretry = 4\n").unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(check(0o644).0, Some(0));
+    let (code, told) = check(0o600);
+    assert_eq!(check(0o644).0, Some(0));
+    if run_as_root() {
+        let path = local.canonicalize().unwrap();
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(&format!("chmod o+r {}\n", path.display())), "{told}");
+    } else {
+        assert_eq!(code, Some(0), "{told}");
+    }
+}
+
+fn run_as_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0)
 }
 
 #[test]
