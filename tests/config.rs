@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use banish::config::{FILE_LIMIT, Layout, Loaded, Replies, Severity, Traffic, load, load_contents, load_to_run};
+use banish::config::{FILE_LIMIT, Layout, Loaded, Replies, Severity, Traffic, load, load_to_run};
 use banish::engine::jail::Action;
 use banish::engine::jail::scope::Scope;
 use banish::engine::time::Length;

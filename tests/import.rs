@@ -144,7 +144,7 @@ fn what_a_filter_of_ours_watches_stays_watched_beside_the_jails_own() {
     let output = import_beside_ours(from.path(), to.path(), &["--shipped"]);
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     let jails = files(to.path())[Path::new("jail.d/fail2ban.toml")].clone();
-    for line in ["\"_SYSTEMD_UNIT=my-ssh.service\"", "_SYSTEMD_UNIT=ssh.service\"", "_SYSTEMD_UNIT=sshd@*.service"] {
+    for line in ["\"_SYSTEMD_UNIT=my-ssh.service\"", "_SYSTEMD_UNIT=ssh.service ", "_SYSTEMD_UNIT=sshd@*.service"] {
         assert!(jails.contains(line), "{line}: {jails}");
     }
 }

@@ -83,11 +83,6 @@ impl Fragment {
         &self.file
     }
 
-    /// Its text.
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
     /// Its own value at the end of `path`, which has keys alone.
     pub(super) fn value(&self, path: &[Step]) -> Option<&Value> {
         let (last, tables) = path.split_last()?;

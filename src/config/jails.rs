@@ -163,7 +163,7 @@ impl Jails {
             });
             if let Some(fault) = &fault {
                 doubts.of_jail(name.clone(), fault);
-                misnamed(item, named, filters, fault, doubts);
+                problems.extend(misnamed(item, named, filters, fault, doubts));
             } else if jail.is_none() {
                 doubts.of_jail(name.clone(), &item.key_error("cannot be used"));
             }
@@ -215,26 +215,31 @@ fn filter_name<'a>(jail: &'a Item<'_>) -> &'a str {
 }
 
 /// A jail in error that has no filter or an impossible name is probably another one, misspelt: that must not run either,
-/// and none may where it asks to leave somebody alone and no name is like it.
+/// and none may where it asks to leave somebody alone and no name is like it. Returns what is to be told of that.
 fn misnamed(
     jail: &Item<'_>,
     named: &BTreeMap<String, Item<'_>>,
     filters: &Filters<'_>,
     fault: &Problem,
     doubts: &mut Doubts,
-) {
+) -> Option<Problem> {
     let tables: Vec<Table<'_>> = jail.in_each_file().iter().filter_map(|item| item.table().ok()).collect();
     let has = |key: &str| tables.iter().any(|table| table.at(key).is_some());
     if jail.name().parse::<JailName>().is_ok() && (has("filter") || filters.has(jail.name())) {
-        return;
+        return None;
     }
     let others: Vec<&str> = named.keys().map(String::as_str).filter(|name| *name != jail.name()).collect();
     match nearest(jail.name(), &others) {
-        Some(meant) => doubts.of_jail(meant.to_owned(), fault),
+        Some(meant) => {
+            let problem = jail.key_error(format!("did you mean jail {meant}? Neither runs until this is mended"));
+            doubts.of_jail(meant.to_owned(), &problem);
+            return Some(problem);
+        }
         None if is_manual(jail.name()) => {}
         None if EXEMPTIONS.iter().any(|key| has(key)) => doubts.of_all(Some(fault)),
         None => {}
     }
+    None
 }
 
 /// Names that differ in case alone are two names for the computer and one for people: the later one is refused.

@@ -37,11 +37,6 @@ impl Merged {
         Item { merged: self, within: None, value: &self.root, path: Vec::new() }
     }
 
-    /// What was merged, lowest first.
-    pub(super) fn fragments(&self) -> &[Fragment] {
-        &self.fragments
-    }
-
     /// The tree in TOML.
     pub(super) fn text(&self) -> String {
         toml::Value::try_from(&self.root)

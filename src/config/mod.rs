@@ -19,7 +19,6 @@ mod source;
 mod strays;
 mod words;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
@@ -52,8 +51,6 @@ pub struct Loaded {
     pub values: Vec<Given>,
     /// The files that were found, settings first, in the order in which they override each other.
     pub files: Vec<PathBuf>,
-    /// What stands in those that were read whole.
-    pub contents: Contents,
 }
 
 /// A jail that is not in the settings: something is wrong with it, or with what may concern it.
@@ -65,24 +62,6 @@ pub struct LeftOut {
     pub enabled: bool,
     /// The first error that keeps it out.
     pub because: Problem,
-}
-
-/// The files of a configuration with what stands in them: enough to load it again, whatever became of the files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
-    /// Settings, in the order in which they are merged.
-    pub settings: Vec<Content>,
-    /// The files of each filter in the order in which they are merged; none for a filter that was not read.
-    pub filters: BTreeMap<String, Vec<Content>>,
-}
-
-/// A file with what stands in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// Its path, for places.
-    pub path: PathBuf,
-    /// Its text.
-    pub text: String,
 }
 
 /// One value of the merged configuration.
@@ -118,30 +97,13 @@ pub fn load_to_run(layout: &Layout) -> Loaded {
     found(layout, true)
 }
 
-/// Reads what is needed to run from the contents of an earlier load instead of files.
-pub fn load_contents(contents: &Contents) -> Loaded {
-    let all = contents.settings.iter().chain(contents.filters.values().flatten());
-    let by_path: BTreeMap<&Path, &str> = all.map(|content| (&*content.path, &*content.text)).collect();
-    let paths = |contents: &[Content]| contents.iter().map(|content| content.path.clone()).collect();
-    let files = Files {
-        settings: paths(&contents.settings),
-        hidden: None,
-        filters: contents.filters.iter().map(|(name, contents)| (name.clone(), paths(contents))).collect(),
-    };
-    let text = |path: &Path| match by_path.get(path) {
-        Some(text) => Ok((*text).to_owned()),
-        None => Err(Problem::about_file(Place::whole(path), "is not among the contents")),
-    };
-    read(files, &text, true, Vec::new())
-}
-
 fn found(layout: &Layout, sparing: bool) -> Loaded {
     let mut problems = Vec::new();
     let files = layers::files(layout, &mut problems);
     read(files, &layers::text, sparing, problems)
 }
 
-/// Reads `files`, whose text `texts` gives.
+/// Reads `files`. The text of each, and of `/etc/services`, is what `texts` gives and nothing else.
 fn read(files: Files, texts: &Texts<'_>, sparing: bool, mut problems: Vec<Problem>) -> Loaded {
     let mut doubts = Doubts::default();
     doubts.of_all(files.hidden.as_ref());
@@ -159,7 +121,7 @@ fn read(files: Files, texts: &Texts<'_>, sparing: bool, mut problems: Vec<Proble
 
     let filter_files = filters::Files::of_all(files.filters, texts);
     let mut filters = Filters::new(&filter_files, sparing);
-    let services = layers::text(Path::new("/etc/services")).unwrap_or_default();
+    let services = texts(Path::new("/etc/services")).unwrap_or_default();
     let (settings, left_out) = jails::read(&merged, &mut filters, &Services::read(&services), doubts, &mut problems);
     if !sparing {
         filters.compile_rest(&mut problems);
@@ -171,7 +133,6 @@ fn read(files: Files, texts: &Texts<'_>, sparing: bool, mut problems: Vec<Proble
         value: item.shown(),
         origin: item.place(),
     });
-    let of_filter = |files: &filters::Files<'_>| files.tree().map(contents).unwrap_or_default();
     let all_filters = filter_files.values().flat_map(|files| files.paths().to_owned());
     Loaded {
         settings,
@@ -179,10 +140,6 @@ fn read(files: Files, texts: &Texts<'_>, sparing: bool, mut problems: Vec<Proble
         problems: problem::sorted(problems),
         left_out,
         files: files.settings.into_iter().chain(all_filters).collect(),
-        contents: Contents {
-            settings: contents(&merged),
-            filters: filter_files.iter().map(|(name, files)| (name.clone(), of_filter(files))).collect(),
-        },
     }
 }
 
@@ -205,10 +162,4 @@ fn fragment(path: &Path, text: String, doubts: &mut Doubts, problems: &mut Vec<P
         return None;
     }
     Some(fragment)
-}
-
-fn contents(tree: &Merged) -> Vec<Content> {
-    let content =
-        |fragment: &Fragment| Content { path: fragment.file().to_path_buf(), text: fragment.text().to_owned() };
-    tree.fragments().iter().map(content).collect()
 }

@@ -26,28 +26,29 @@ pub enum Judged {
 ///
 /// A directory named by the caller that the daemon cannot reach is none of the daemon's.
 pub fn load_as_daemon(layout: &Layout) -> (Loaded, Judged) {
-    let own = load(layout);
     if !sys::is_root() {
-        return (own, Judged::Own);
+        return (load(layout), Judged::Own);
     }
     let daemon = Identity::of_service(c"banish", c"systemd-journal").unwrap_or_else(Identity::of_others);
     if let Layout::Directory(directory) = layout
         && !matches!(as_user(&daemon, || is_open(directory)), Some(true))
     {
-        return (own, Judged::Unreachable);
+        return (load(layout), Judged::Unreachable);
     }
-    let Some(mut loaded) = as_user(&daemon, || load(layout)) else { return (own, Judged::Own) };
-    let mut problems = own.problems;
-    for problem in std::mem::take(&mut loaded.problems) {
-        if problems.contains(&problem) {
-            continue;
+    let Some(mut loaded) = as_user(&daemon, || load(layout)) else { return (load(layout), Judged::Own) };
+    let mut problems = std::mem::take(&mut loaded.problems);
+    if problems.iter().any(is_about_a_file) {
+        let mut own = load(layout).problems;
+        for problem in problems {
+            match problem.place.clone() {
+                _ if own.contains(&problem) => {}
+                Some(place) if is_about_a_file(&problem) => own.extend(mended(problem, &place, &daemon)),
+                // What follows from that, but for its effect on all jails, is not worth a line of its own.
+                None => own.push(problem),
+                Some(_) => {}
+            }
         }
-        match problem.place.clone().filter(|place| place.line == 0 && problem.key.is_empty()) {
-            Some(place) => problems.extend(mended(problem, &place, &daemon)),
-            // What follows from that, but for its effect on all jails, is not worth a line of its own.
-            None if problem.place.is_none() => problems.push(problem),
-            None => {}
-        }
+        problems = own;
     }
     if *layout == Layout::System {
         problems.extend(loaded.files.iter().filter_map(|file| hidden(file)));
@@ -56,6 +57,12 @@ pub fn load_as_daemon(layout: &Layout) -> (Loaded, Judged) {
     problems.dedup();
     loaded.problems = problems;
     (loaded, Judged::Daemon)
+}
+
+fn is_about_a_file(problem: &Problem) -> bool {
+    problem.severity == Severity::Error
+        && problem.key.is_empty()
+        && problem.place.as_ref().is_some_and(|at| at.line == 0)
 }
 
 /// What `look` finds with the rights of `identity`; `None` where this process cannot take them.

@@ -49,6 +49,11 @@ pub fn check(global: &Global) -> Result<Status> {
             counted(loaded.files.len(), "file"),
             counted(loaded.settings.jails.len(), "jail"),
         )?;
+        let missing: Vec<&str> =
+            loaded.left_out.iter().filter(|jail| jail.enabled).map(|jail| jail.jail.as_str()).collect();
+        if !missing.is_empty() {
+            writeln!(screen, "Until this is mended, a start leaves out: {}.", shown(&missing.join(", ")))?;
+        }
         if judged == Judged::Unreachable {
             writeln!(screen, "Read with root's rights: the daemon's user banish cannot reach the directory.")?;
         }

@@ -183,16 +183,3 @@ fn a_mistake_in_a_jail_keeps_that_jail_out_and_whichever_may_be_meant() {
         }
     }
 }
-
-#[test]
-fn contents_say_what_the_files_said() {
-    let directory = world(&[("banish.toml", b"[default]\nignoreip = ['192.0.2.26']\n[jail.a]\nport = 'ssh'\n")]);
-    let loaded = load_to_run(&Layout::Directory(directory.path().into()));
-    directory.close().unwrap();
-    let again = load_contents(&loaded.contents);
-    assert_eq!(again.problems, []);
-    assert_eq!((&again.values, &again.files), (&loaded.values, &loaded.files));
-    assert_eq!(told(&again), told(&loaded));
-    assert_eq!(again.contents, loaded.contents);
-    assert_eq!(names(&again), ["a", "b", "mail"]);
-}
