@@ -21,7 +21,7 @@ use banish::engine::subject::Subject;
 use banish::engine::time::Stamp;
 use banish::firewall::{Element, Firewall, JailPolicy, Policy};
 use row::row;
-use wire::{Flood, Space};
+use wire::{Answers, Flood, Space};
 
 const BANS: u32 = 100_000;
 const ROUNDS: usize = 10;
@@ -30,10 +30,13 @@ const ROUND: Duration = Duration::from_millis(250);
 const PORT: u16 = 22;
 /// One that is no jail's.
 const OTHER: u16 = 9;
+/// The lanes from this one on send.
+const OUT: u8 = 8;
 
 const EMPTY: &str = "add table inet empty; add chain inet empty raw { type filter hook prerouting priority -300; }";
 const TRACKED: &str = "add table inet empty; add chain inet empty mangle { type filter hook prerouting priority -150; }; \
                        add rule inet empty mangle ct direction reply accept";
+const EMPTY_OUT: &str = "add table inet empty; add chain inet empty out { type filter hook postrouting priority 110; }";
 
 struct Lane {
     what: &'static str,
@@ -42,6 +45,11 @@ struct Lane {
     against: usize,
     space: Space,
     rates: Vec<f64>,
+}
+
+enum Source {
+    In(Flood),
+    Out(Answers),
 }
 
 fn main() {
@@ -56,7 +64,7 @@ fn main() {
         what,
         port,
         against,
-        space: Space::new(number, port),
+        space: Space::new(number, (number < OUT).then_some(port)),
         rates: Vec::new(),
     };
     let mut lanes = [
@@ -64,24 +72,44 @@ fn main() {
         lane(2, "`ports`, 1 jail, to its port", PORT, 0),
         lane(3, "`ports`, 50 jails, to the first's port", PORT, 0),
         lane(4, "`ports`, 50 jails, to nobody's port", OTHER, 0),
-        lane(5, "an empty chain with connection tracking", PORT, 5 - 1),
-        lane(6, "`hosts`, 1 jail", PORT, 5 - 1),
-        lane(7, "`hosts`, 50 jails", PORT, 5 - 1),
+        lane(5, "`hosts`, 1 jail", PORT, 0),
+        lane(6, "`hosts`, 50 jails", PORT, 0),
+        lane(7, "an empty chain with connection tracking", PORT, 7 - 1),
+        lane(OUT, "an empty chain for what goes out", PORT, 8 - 1),
+        lane(9, "`out_ports`, 1 jail, from its port", PORT, 8 - 1),
+        lane(10, "`out_ports`, 50 jails, from the first's port", PORT, 8 - 1),
+        lane(11, "`out_ports`, 50 jails, from nobody's port", OTHER, 8 - 1),
+        lane(12, "`out_hosts`, 1 jail", PORT, 8 - 1),
+        lane(13, "`out_hosts`, 50 jails", PORT, 8 - 1),
     ];
     lanes[0].space.nft(EMPTY);
-    lanes[4].space.nft(TRACKED);
+    lanes[6].space.nft(TRACKED);
+    lanes[7].space.nft(EMPTY_OUT);
+    let all = |_| Scope::AllPorts;
     let held = [
         banned(&lanes[1].space, 1, &ports),
         banned(&lanes[2].space, 50, &ports),
         banned(&lanes[3].space, 50, &ports),
-        banned(&lanes[5].space, 1, &|_| Scope::AllPorts),
-        banned(&lanes[6].space, 50, &|_| Scope::AllPorts),
+        banned(&lanes[4].space, 1, &all),
+        banned(&lanes[5].space, 50, &all),
+        banned(&lanes[8].space, 1, &ports),
+        banned(&lanes[9].space, 50, &ports),
+        banned(&lanes[10].space, 50, &ports),
+        banned(&lanes[11].space, 1, &all),
+        banned(&lanes[12].space, 50, &all),
     ];
-    let mut floods: Vec<Flood> = lanes.iter().map(|lane| Flood::new(&lane.space, lane.port)).collect();
+    let source = |(at, lane): (usize, &Lane)| match at {
+        at if at + 1 < usize::from(OUT) => Source::In(Flood::new(&lane.space, lane.port)),
+        _ => Source::Out(Answers::new(&lane.space, lane.port)),
+    };
+    let mut sources: Vec<Source> = lanes.iter().enumerate().map(source).collect();
     // The first round warms everything up.
     for round in 0..=ROUNDS {
-        for (lane, flood) in lanes.iter_mut().zip(&mut floods) {
-            let rate = flood.run(ROUND);
+        for (lane, source) in lanes.iter_mut().zip(&mut sources) {
+            let rate = match source {
+                Source::In(flood) => flood.run(ROUND),
+                Source::Out(answers) => answers.run(ROUND),
+            };
             if round > 0 {
                 lane.rates.push(rate);
             }

@@ -22,7 +22,8 @@ pub struct Space {
 }
 
 impl Space {
-    pub fn new(number: u8, port: u16) -> Space {
+    /// One whose packets come to `sink`, or go out only.
+    pub fn new(number: u8, sink: Option<u16>) -> Space {
         let holder = Command::new("unshare").args(["--net", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap();
         let pid = holder.id().to_string();
         // Until it is in a namespace of its own.
@@ -43,10 +44,10 @@ impl Space {
             let text = text.unwrap();
             let mac = text.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
             let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-            (<[u8; 6]>::try_from(bytes).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap())
+            (<[u8; 6]>::try_from(bytes).unwrap(), sink.map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap()))
         });
         space.mac = mac;
-        space._sink = Some(sink);
+        space._sink = sink;
         space
     }
 
@@ -69,6 +70,36 @@ impl Drop for Space {
     fn drop(&mut self) {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
+    }
+}
+
+/// Packets from one port of a space to one address behind the wire.
+pub struct Answers {
+    socket: UdpSocket,
+}
+
+impl Answers {
+    pub fn new(space: &Space, port: u16) -> Answers {
+        let to = format!("10.{}.2.1", space.number);
+        let socket = space.within(|| {
+            // Nobody answers there.
+            run("ip", &["neighbour", "add", &to, "lladdr", "02:00:00:00:00:01", "dev", "far", "nud", "permanent"]);
+            UdpSocket::bind((format!("10.{}.0.1", space.number), port)).unwrap()
+        });
+        socket.connect((to, 4711)).unwrap();
+        Answers { socket }
+    }
+
+    /// Sends as fast as it goes. Packets per second.
+    pub fn run(&mut self, length: Duration) -> f64 {
+        let began = Instant::now();
+        let mut sent = 0;
+        while began.elapsed() < length {
+            for _ in 0..BATCH {
+                sent += usize::from(self.socket.send(&[]).is_ok());
+            }
+        }
+        sent as f64 / began.elapsed().as_secs_f64()
     }
 }
 
