@@ -1,15 +1,21 @@
 //! One transaction: messages of rustables and of our codec in one buffer, and what each of them is about, so that a
 //! refusal can be told in words.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use rustables::{MsgType, sys};
 
 use super::TABLE;
-use super::elements::{Key, Now, Timeout, write_ban, write_interval_key};
-use super::name::BanSet;
+use super::elements::{ConnectionKey, Key, Now, Timeout, write_ban, write_connection, write_interval_key};
+use super::name::{self, BanSet};
+use super::own::ROOM;
 use super::ports::PortMap;
+use super::rules::{self, TYPE_PORT};
+use super::survey::{Counted, Dropped};
+use super::table::{Rule, SERVED, Verdict};
 use super::wire::{BODY, HEADER, INET, Messages, NEST_LIMIT, Writer};
+use crate::engine::subject::Family;
 use crate::engine::time::Stamp;
 
 /// `NFT_MSG_DESTROYTABLE`, kernel ≥ 6.3: like a delete, but absence is fine. Newer than the headers of older systems.
@@ -139,8 +145,6 @@ impl Batch {
 
     /// Makes a map from ports to chains, without its elements; `id` is unique in its batch.
     pub fn port_map(&mut self, name: &str, map: &PortMap, id: u32) {
-        /// Libnftables' number for ports, by which `nft` shows and loads them.
-        const TYPE_PORT: u32 = 13;
         const PORT_BYTES: u32 = 2;
         let kind = if map.intervals { sys::NFT_SET_MAP | sys::NFT_SET_INTERVAL } else { sys::NFT_SET_MAP };
         let about = About::Structure(format!("the map {name}"));
@@ -167,6 +171,60 @@ impl Batch {
         });
     }
 
+    /// Makes the set of our own connections with hosts of this family, which rules fill; `id` is unique in its batch.
+    pub fn connections_set(&mut self, family: Family, id: u32) {
+        let name = name::ours(family);
+        let about = About::Structure(format!("the set {name}"));
+        let (kind, width) = rules::connection_key(family);
+        self.own(sys::NFT_MSG_NEWSET as u16, libc::NLM_F_CREATE as u16, about, |writer| {
+            writer.text(sys::NFTA_SET_TABLE, TABLE);
+            writer.text(sys::NFTA_SET_NAME, &name);
+            let numbers = [
+                (sys::NFTA_SET_FLAGS, sys::NFT_SET_TIMEOUT | sys::NFT_SET_EVAL),
+                (sys::NFTA_SET_KEY_TYPE, kind),
+                (sys::NFTA_SET_KEY_LEN, width),
+                (sys::NFTA_SET_ID, id),
+            ];
+            for (attribute, number) in numbers {
+                writer.attribute(attribute, &number.to_be_bytes());
+            }
+            let description = writer.open(sys::NFTA_SET_DESC);
+            writer.attribute(sys::NFTA_SET_DESC_SIZE, &(ROOM as u32).to_be_bytes());
+            writer.close(description);
+        });
+    }
+
+    /// Adds own connections with hosts of this family, to be kept so long.
+    pub fn connections(&mut self, family: Family, kept: &[(ConnectionKey, Timeout)]) {
+        self.elements(&name::ours(family), Elements::Add, kept.len(), &[], |writer, at| {
+            let (key, timeout) = &kept[at];
+            write_connection(writer, key, *timeout);
+        });
+    }
+
+    /// Makes the set of the ports of UDP servers; `id` is unique in its batch.
+    pub fn served_set(&mut self, id: u32) {
+        let set = rustables::Set::default().with_table(TABLE).with_name(SERVED).with_id(id);
+        let set = set.with_key_type(TYPE_PORT).with_key_len(2u32).with_flags(0u32);
+        self.object(&set, MsgType::Add, About::Structure(format!("the set {SERVED}")));
+    }
+
+    /// Fills it.
+    pub fn served(&mut self, ports: &BTreeSet<u16>) {
+        let keys: Vec<Key> = ports.iter().map(|port| Key { bytes: port.to_be_bytes().to_vec(), ends: false }).collect();
+        self.intervals(SERVED, &keys);
+    }
+
+    /// Adds a rule to that chain, its counter going on from what `counted` has for it.
+    pub fn rule(&mut self, chain: &str, rule: &Rule, counted: &mut BTreeMap<Counted, Dropped>) {
+        let about = match rule.verdict {
+            Verdict::Reset | Verdict::Prohibit => About::Reject(chain.into()),
+            _ => About::Structure(format!("a rule of the chain {chain}")),
+        };
+        let flags = (libc::NLM_F_CREATE | libc::NLM_F_APPEND) as u16;
+        self.own(sys::NFT_MSG_NEWRULE as u16, flags, about, |writer| rules::write_rule(writer, chain, rule, counted));
+    }
+
     /// Fills such a map; its chains must be there.
     pub fn port_keys(&mut self, name: &str, map: &PortMap) {
         self.elements(name, Elements::Add, map.keys.len(), &[], |writer, at| {
@@ -190,7 +248,7 @@ impl Batch {
         });
     }
 
-    /// Fills an interval set.
+    /// Fills a set of keys without times.
     pub fn intervals(&mut self, set: &str, keys: &[Key]) {
         self.elements(set, Elements::Add, keys.len(), &[], |writer, at| write_interval_key(writer, &keys[at], None));
     }
@@ -318,7 +376,7 @@ macro_rules! accepts {
     )+};
 }
 
-accepts!(rustables::Table, rustables::Set, rustables::Chain, rustables::Rule);
+accepts!(rustables::Table, rustables::Set, rustables::Chain);
 
 #[cfg(test)]
 mod tests {

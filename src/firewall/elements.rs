@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustables::sys;
 
 use super::name::BanSet;
+use super::sockets::Connection;
 use super::wire::{Attributes, Writer, u32_be, u64_be};
 use crate::engine::ban::{Ban, Place};
 use crate::engine::subject::{Family, Subject};
@@ -160,6 +161,33 @@ pub(super) fn write_ban(writer: &mut Writer, key: IpAddr, timeout: Timeout, comm
     }
     if !comment.is_empty() {
         writer.attribute(sys::NFTA_SET_ELEM_USERDATA, &comment_data(comment));
+    }
+    writer.close(nest);
+}
+
+/// The key of an own connection: the other host, the protocol, its port, our port, each from a multiple of 4 bytes on.
+pub(super) type ConnectionKey = Vec<u8>;
+
+/// That key.
+pub(super) fn connection_key(connection: &Connection) -> ConnectionKey {
+    let mut key = match connection.host {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    key.extend([connection.protocol.number(), 0, 0, 0]);
+    for port in [connection.their_port, connection.our_port] {
+        key.extend(port.to_be_bytes());
+        key.extend([0, 0]);
+    }
+    key
+}
+
+/// Writes an own connection.
+pub(super) fn write_connection(writer: &mut Writer, key: &ConnectionKey, timeout: Timeout) {
+    let nest = writer.open(sys::NFTA_LIST_ELEM);
+    write_key(writer, key);
+    if let Timeout::Millis(millis) = timeout {
+        writer.attribute(sys::NFTA_SET_ELEM_TIMEOUT, &millis.to_be_bytes());
     }
     writer.close(nest);
 }

@@ -2,7 +2,7 @@
 
 use super::elements::{Shown, subject_of};
 use super::wire::{Attributes, Messages};
-use super::{link, name, survey, watch};
+use super::{link, name, sockets, survey, tracked, watch};
 use crate::engine::subject::Family;
 
 /// Reads `bytes` as a datagram of messages: as notices, as answers, and as dumps of each kind.
@@ -12,6 +12,8 @@ pub fn read(bytes: &[u8]) {
         assert!(message.payload.len() < bytes.len(), "no message is longer than what holds it");
         link::read_garbled(&message);
         survey::read_garbled(&message);
+        sockets::read_garbled(&message);
+        tracked::read_garbled(&message);
         let attributes: usize = message.attributes().map(|(_, value)| value.len() + 4).sum();
         assert!(attributes <= message.payload.len(), "nor are its attributes");
     }

@@ -11,10 +11,11 @@ use super::kernel::Kernel;
 use super::link::{FirewallError, Link, Refused};
 use super::name::BanSet;
 use super::policy::Policy;
-use super::survey::{self, Counted, Dropped, Survey};
+use super::sockets::Sockets;
+use super::survey::{self, Counted, Dropped, SetKind, Survey};
 use super::table::Layout;
 use super::watch::{Notice, Watch};
-use super::write::{Edits, by_set, set_of};
+use super::write::{Contents, Edits, by_set, set_of};
 use crate::engine::ban::{JailName, Place};
 use crate::engine::jail::Action;
 use crate::engine::time::Stamp;
@@ -32,6 +33,8 @@ pub enum Lack {
     Reject,
     /// Tables that belong to a socket and outlive it: the table belongs to nobody.
     Owner,
+    /// `sock_diag`: who opened the connections that are open when a host is banned on all ports is not known.
+    Sockets,
 }
 
 impl fmt::Display for Lack {
@@ -39,6 +42,9 @@ impl fmt::Display for Lack {
         f.write_str(match self {
             Lack::Reject => "this kernel does not reject in prerouting: jails with action = \"reject\" drop instead",
             Lack::Owner => "this kernel has no persistent owned tables: [firewall] owner = true has no effect",
+            Lack::Sockets => {
+                "this kernel does not show sockets (sock_diag): a ban of all ports also ends connections that this machine opened"
+            }
         })
     }
 }
@@ -57,6 +63,12 @@ pub(super) struct Keeper {
     pub(super) counted: BTreeMap<Counted, Dropped>,
     /// The fingerprint of what we wrote.
     pub(super) fingerprint: Option<u64>,
+    /// Gone if the kernel does not show sockets.
+    pub(super) sockets: Option<Sockets>,
+    /// The ports of UDP servers as the kernel's set has them, as far as that is known.
+    pub(super) served: Option<BTreeSet<u16>>,
+    /// The ports of UDP servers behind this machine, as far as banned hosts sent something to them.
+    pub(super) published: BTreeSet<u16>,
     /// What the kernel does not do, and how much of it was told.
     pub(super) lacks: BTreeSet<Lack>,
     told: BTreeSet<Lack>,
@@ -76,6 +88,9 @@ impl Keeper {
             layout,
             counted: BTreeMap::new(),
             fingerprint: None,
+            sockets: Sockets::open().ok(),
+            served: None,
+            published: BTreeSet::new(),
             lacks,
             told,
         }
@@ -196,17 +211,30 @@ impl Keeper {
         // A set that is not there holds nothing to remove.
         edits.retain(|set, edits| !edits.put.is_empty() || self.layout.bans.contains(set));
         let new: BTreeSet<BanSet> = edits.keys().filter(|set| !self.layout.bans.contains(set)).cloned().collect();
+        let hosts = self.hosts(edits.iter().map(|(set, edits)| (set, edits.put.as_slice())));
+        self.note_published(&hosts);
+        let ours = self.keep(&hosts);
         if new.is_empty() {
             let mut batch = Batch::new();
+            if !hosts.is_empty() {
+                self.serve(&mut batch);
+            }
             self.edit(&mut batch, &edits, now);
-            return self.commit(batch).map_err(|failure| self.explain(failure));
+            if let Err(failure) = self.commit(batch) {
+                self.served = None;
+                return Err(self.explain(failure));
+            }
+        } else {
+            let used: BTreeSet<BanSet> = self.layout.bans.union(&new).cloned().collect();
+            let survey = self.survey()?;
+            let contents = Contents { bans: BTreeMap::new(), ours };
+            self.structure(&used, |keeper, batch| {
+                keeper.around(batch, &survey, &contents, now);
+                keeper.edit(batch, &edits, now);
+            })?;
         }
-        let used: BTreeSet<BanSet> = self.layout.bans.union(&new).cloned().collect();
-        let survey = self.survey()?;
-        self.structure(&used, |keeper, batch| {
-            keeper.around(batch, &survey, &BTreeMap::new(), now);
-            keeper.edit(batch, &edits, now);
-        })
+        self.keep(&hosts);
+        Ok(())
     }
 
     /// Compares the kernel with `bans` and mends what differs. Before it is `final` what nobody knows is told, not
@@ -222,7 +250,7 @@ impl Keeper {
         if !last {
             used.extend(self.enforced(&survey));
         }
-        let wanted = Layout::new(&self.policy, &used, self.kernel.reject);
+        let wanted = Layout::new(&self.policy, &used, self.kernel.reject, self.sockets.is_some());
         if self.fingerprint != Some(survey.fingerprint) || wanted != self.layout {
             differences.rules = self.fingerprint != Some(survey.fingerprint);
             self.write_around_used(&survey, bans, &used, now)?;
@@ -274,7 +302,10 @@ impl Keeper {
 
     /// The sets found that belong to jails which ban.
     fn enforced(&self, survey: &Survey) -> BTreeSet<BanSet> {
-        let sets = survey.sets.iter().filter_map(|set| set.bans.as_ref());
+        let sets = survey.sets.iter().filter_map(|set| match &set.kind {
+            SetKind::Bans(set) => Some(set),
+            _ => None,
+        });
         sets.filter(|set| self.enforces(&set.jail)).cloned().collect()
     }
 

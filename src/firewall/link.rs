@@ -116,7 +116,7 @@ pub(super) struct Question<'a> {
 impl Link {
     /// Opens a socket in this thread's network namespace.
     pub fn open() -> io::Result<Link> {
-        let fd = sys::open()?;
+        let fd = sys::open(libc::NETLINK_NETFILTER)?;
         sys::set(fd.as_fd(), libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
         sys::set(fd.as_fd(), libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
         // Without the privilege the transaction itself will be refused, and say so better.

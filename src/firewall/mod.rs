@@ -19,21 +19,25 @@ mod audit;
 mod batch;
 mod disarm;
 mod elements;
+mod expressions;
 #[cfg(any(test, fuzzing))]
 pub mod garbled;
 mod keeper;
 mod kernel;
 mod link;
 mod name;
+mod own;
 mod policy;
 mod ports;
 mod rules;
+mod sockets;
 mod survey;
 mod sys;
 mod table;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod tracked;
 mod watch;
 mod wire;
 mod write;

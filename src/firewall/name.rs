@@ -63,6 +63,11 @@ pub(super) fn allow(family: Family) -> String {
     format!("allow{}", digit(family))
 }
 
+/// The name of the set of this machine's own connections to banned hosts: `ours4`.
+pub(super) fn ours(family: Family) -> String {
+    format!("ours{}", digit(family))
+}
+
 fn identifier(jail: &JailName) -> String {
     let leading_digit = jail.as_str().starts_with(|c: char| c.is_ascii_digit());
     format!("{}{jail}", if leading_digit { "_" } else { "" })

@@ -8,11 +8,13 @@ use std::net::IpAddr;
 use rustables::sys;
 
 use super::TABLE;
-use super::elements::{Shown, Timeout, key_width};
+use super::elements::{ConnectionKey, Shown, Timeout, key_width};
 use super::link::{Link, Question};
-use super::name::BanSet;
-use super::table::Verdict;
+use super::name::{self, BanSet};
+use super::rules::connection_key;
+use super::table::{SERVED, Verdict};
 use super::wire::{Attributes, INET, Message, text, u32_be, u64_be};
+use crate::engine::subject::Family;
 
 /// Packets that bans kept away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,9 +82,22 @@ pub(super) struct SetFound {
     /// Its name.
     pub name: String,
     /// What it is by its name, if its flags and keys are what such a set has.
-    pub bans: Option<BanSet>,
+    pub kind: SetKind,
     /// Is it a map, whose elements may lead to chains?
     pub map: bool,
+}
+
+/// What a set holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SetKind {
+    /// Bans.
+    Bans(BanSet),
+    /// Our own connections with banned hosts of this family. Packets change it.
+    Ours(Family),
+    /// The ports of UDP servers. Bans change it.
+    Served,
+    /// Anything else.
+    Other,
 }
 
 /// An element of a set of bans.
@@ -132,8 +147,8 @@ impl Survey {
         let mut found = sets(link)?;
         found.sort_by(|one, two| one.name.cmp(&two.name));
         for set in &found {
-            (&set.name, set.bans.is_some()).hash(hasher);
-            if set.bans.is_none() {
+            (&set.name, set.kind == SetKind::Other).hash(hasher);
+            if set.kind == SetKind::Other {
                 let mut keys = element_keys(link, &set.name)?;
                 // `nft` begins an interval set by the end of what is before its first interval, with no meaning.
                 keys.retain(|Mapped { key, ends, .. }| !ends || key.iter().any(|byte| *byte != 0));
@@ -242,22 +257,41 @@ fn sets(link: &mut Link) -> io::Result<Vec<SetFound>> {
         {
             let flags = message.attributes().find_kind(sys::NFTA_SET_FLAGS).and_then(u32_be).unwrap_or_default();
             let map = flags & sys::NFT_SET_MAP != 0;
-            found.push(SetFound { name: name.to_owned(), bans: ban_set(message, name), map });
+            found.push(SetFound { name: name.to_owned(), kind: kind_of(message, name), map });
         }
     })?;
     Ok(found.unwrap_or_default())
 }
 
-/// Which set of bans it is: by its name, and only with the flags and the keys of such a set.
-fn ban_set(message: &Message<'_>, name: &str) -> Option<BanSet> {
+/// Which set it is: by its name, and only with the flags and the keys of such a set.
+fn kind_of(message: &Message<'_>, name: &str) -> SetKind {
     let attributes = message.attributes();
-    let number = |kind| attributes.find_kind(kind).and_then(u32_be);
-    let set = BanSet::parse(name)?;
-    let width = u32::try_from(key_width(set.family)).ok()?;
-    let right = number(sys::NFTA_SET_FLAGS) == Some(sys::NFT_SET_TIMEOUT)
-        && number(sys::NFTA_SET_KEY_LEN) == Some(width)
-        && attributes.find_kind(sys::NFTA_SET_TIMEOUT).is_none();
-    right.then_some(set)
+    let number = |kind| attributes.find_kind(kind).and_then(u32_be).unwrap_or_default();
+    // `nft` marks keys of several parts.
+    let flags = number(sys::NFTA_SET_FLAGS) & !sys::NFT_SET_CONCAT;
+    let is = |wanted, width: usize| {
+        flags == wanted
+            && usize::try_from(number(sys::NFTA_SET_KEY_LEN)) == Ok(width)
+            && attributes.find_kind(sys::NFTA_SET_TIMEOUT).is_none()
+    };
+    if let Some(set) = BanSet::parse(name)
+        && is(sys::NFT_SET_TIMEOUT, key_width(set.family))
+    {
+        return SetKind::Bans(set);
+    }
+    for family in [Family::V4, Family::V6] {
+        if name == name::ours(family) && is(sys::NFT_SET_TIMEOUT | sys::NFT_SET_EVAL, connection_key(family).1 as usize)
+        {
+            return SetKind::Ours(family);
+        }
+    }
+    if name == SERVED && is(0, 2) { SetKind::Served } else { SetKind::Other }
+}
+
+/// Our own connections with banned hosts of this family, and how long each is kept yet.
+pub(super) fn ours(link: &mut Link, family: Family) -> io::Result<Vec<(ConnectionKey, Timeout)>> {
+    let width = connection_key(family).1 as usize;
+    of_set(link, &name::ours(family), |shown| (shown.key.len() == width).then(|| (shown.key.to_vec(), shown.left)))
 }
 
 /// The elements of a set of bans; none where there is no such set.
@@ -289,8 +323,8 @@ pub(super) fn is_ours(message: &Message<'_>, table: u16) -> bool {
 #[cfg(any(test, fuzzing))]
 pub(super) fn read_garbled(message: &Message<'_>) {
     Seen::read(message);
-    for name in ["sshd4_32", "sshd6_64"] {
-        ban_set(message, name);
+    for name in ["sshd4_32", "sshd6_64", "ours4", "ours6", SERVED] {
+        kind_of(message, name);
     }
     if let Some(set) = message.attributes().find_kind(sys::NFTA_SET_NAME).and_then(text).and_then(BanSet::parse) {
         assert_eq!(BanSet::parse(&set.name()), Some(set));
@@ -348,7 +382,7 @@ mod tests {
             rule.bytes[at % length] = value;
             for message in Messages(&rule.bytes) {
                 Seen::read(&message);
-                ban_set(&message, "sshd4_32");
+                kind_of(&message, "sshd4_32");
             }
         }
     }

@@ -7,11 +7,11 @@ use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Opens and binds a `NETLINK_NETFILTER` socket in this thread's network namespace.
-pub(super) fn open() -> io::Result<OwnedFd> {
+/// Opens and binds a netlink socket of this protocol in this thread's network namespace.
+pub(super) fn open(protocol: i32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers; the result is checked.
-    let fd = result(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) })?;
+    let fd = result(unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) })?;
     // SAFETY: a descriptor just made, which nobody else has.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let address = kernel();

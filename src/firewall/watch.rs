@@ -125,7 +125,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Listens in this thread's network namespace to all but the socket with port `own`.
     pub fn open(own: u32) -> io::Result<Watch> {
-        let fd = sys::open()?;
+        let fd = sys::open(libc::NETLINK_NETFILTER)?;
         let _ = sys::set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER);
         sys::ignore_port(fd.as_fd(), own)?;
         let watch = Watch { fd, own, unfinished: Foreign::default(), buffer: vec![0; 1 << 16] };

@@ -14,11 +14,13 @@ use super::keeper::{INCREMENT, Keeper, Lack};
 use super::kernel::Kernel;
 use super::link::{Failure, FirewallError, Refusal, Refused};
 use super::name::BanSet;
+use super::own::{Ours, ROOM};
 use super::rules;
-use super::survey::{self, Survey, TableFound};
-use super::table::{Layout, Rule, Verdict};
+use super::survey::{self, SetKind, Survey, TableFound};
+use super::table::Layout;
 use crate::engine::ban::Place;
 use crate::engine::jail::Action;
+use crate::engine::subject::Family;
 
 /// A batch of so many elements may be heard by ourselves.
 const LOUD: usize = 100;
@@ -27,7 +29,17 @@ impl Keeper {
     /// Table, rules and all bans in one transaction.
     pub(super) fn write_anew(&mut self, bans: &[Element], now: Now) -> Result<(), FirewallError> {
         let used = self.used(bans, now);
-        self.structure_filled(&used, by_set(bans, now), now, |keeper, batch, filled| {
+        let bans = by_set(bans, now);
+        let hosts = self.hosts(bans.iter().map(|(set, entries)| (set, entries.as_slice())));
+        self.note_published(&hosts);
+        let mut ours = self.ours(&hosts);
+        for family in [Family::V4, Family::V6] {
+            // Those that are listed already have their times.
+            let listed = survey::ours(&mut self.link, family).map_err(FirewallError::Socket)?;
+            ours.entry(family).or_default().extend(listed);
+        }
+        let contents = Contents { bans, ours };
+        self.structure_filled(&used, contents, now, |keeper, batch, filled| {
             let table = rules::table(0);
             if keeper.kernel.destroy {
                 batch.destroy_table();
@@ -37,7 +49,9 @@ impl Keeper {
             }
             batch.object(&rules::table(keeper.flags()), MsgType::Add, About::Table);
             keeper.around(batch, &Survey::default(), filled, now);
-        })
+        })?;
+        self.keep(&hosts);
+        Ok(())
     }
 
     /// Rules anew around the sets that are there; the whole table anew where it is not as we know it.
@@ -57,7 +71,15 @@ impl Keeper {
             return self.write_anew(bans, now);
         }
         let around = |keeper: &Keeper, batch: &mut Batch, filled: &_| keeper.around(batch, survey, filled, now);
-        match self.structure_filled(used, by_set(bans, now), now, around) {
+        let contents = by_set(bans, now);
+        let hosts = self.hosts(contents.iter().map(|(set, entries)| (set, entries.as_slice())));
+        self.note_published(&hosts);
+        let contents = Contents { bans: contents, ours: self.keep(&hosts) };
+        match self.structure_filled(used, contents, now, around) {
+            Ok(()) => {
+                self.keep(&hosts);
+                Ok(())
+            }
             // Somebody put something into the table that stands in the way, or took away what was just there.
             Err(FirewallError::Refused(Refused { errno: libc::EBUSY | libc::ENOENT | libc::EEXIST, .. })) => {
                 self.write_anew(bans, now)
@@ -71,14 +93,14 @@ impl Keeper {
     fn structure_filled(
         &mut self,
         used: &BTreeSet<BanSet>,
-        filled: BTreeMap<BanSet, Vec<Entry>>,
+        filled: Contents,
         now: Now,
-        fill: impl Fn(&Keeper, &mut Batch, &BTreeMap<BanSet, Vec<Entry>>),
+        fill: impl Fn(&Keeper, &mut Batch, &Contents),
     ) -> Result<(), FirewallError> {
         match self.structure(used, |keeper, batch| fill(keeper, batch, &filled)) {
             Err(FirewallError::Socket(error)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                self.structure(used, |keeper, batch| fill(keeper, batch, &BTreeMap::new()))?;
-                for (set, put) in filled {
+                self.structure(used, |keeper, batch| fill(keeper, batch, &Contents::default()))?;
+                for (set, put) in filled.bans {
                     if self.layout.bans.contains(&set) {
                         self.mend(&set, &Edits { put, remove: Vec::new() }, now)?;
                     }
@@ -98,14 +120,14 @@ impl Keeper {
     ) -> Result<(), FirewallError> {
         let before = self.layout.clone();
         loop {
-            self.layout = Layout::new(&self.policy, used, self.kernel.reject);
+            self.lay_out(used);
             let mut batch = Batch::new();
             fill(self, &mut batch);
             match self.commit(batch) {
                 Ok(()) => break,
                 Err(failure) if self.learn(&failure) => {}
                 Err(failure) => {
-                    self.layout = before;
+                    (self.layout, self.served) = (before, None);
                     return Err(self.explain(failure));
                 }
             }
@@ -119,6 +141,17 @@ impl Keeper {
         // Without one the next audit writes the rules anew.
         self.fingerprint = Survey::take(&mut self.link).ok().map(|survey| survey.fingerprint);
         Ok(())
+    }
+
+    /// The layout of `used`, and the ports of the UDP servers that there are now.
+    fn lay_out(&mut self, used: &BTreeSet<BanSet>) {
+        self.layout = Layout::new(&self.policy, used, self.kernel.reject, self.sockets.is_some());
+        if self.layout.served {
+            self.served = self.servers();
+            if self.served.is_none() {
+                self.layout = Layout::new(&self.policy, used, self.kernel.reject, false);
+            }
+        }
     }
 
     /// Sends a batch. The kernel makes a page of notification for each element, all of them kept until the end, as soon as
@@ -145,14 +178,14 @@ impl Keeper {
         match lack(refusals, self.kernel, self.flags() != 0) {
             Some(Lack::Reject) => self.kernel.reject = false,
             Some(Lack::Owner) => self.kernel.owner = false,
-            None => return false,
+            Some(Lack::Sockets) | None => return false,
         }
         true
     }
 
-    /// Everything but the bans that are there: what `survey` found is taken away, the layout is put in its place. New
-    /// sets are filled from `bans`.
-    pub(super) fn around(&self, batch: &mut Batch, survey: &Survey, bans: &BTreeMap<BanSet, Vec<Entry>>, now: Now) {
+    /// Everything but the bans and own connections that are there: what `survey` found is taken away, the layout is put in
+    /// its place. New sets are filled from `contents`.
+    pub(super) fn around(&self, batch: &mut Batch, survey: &Survey, contents: &Contents, now: Now) {
         if !survey.chains.is_empty() {
             batch.flush_rules();
         }
@@ -164,9 +197,11 @@ impl Keeper {
             batch.object(&rules::chain_named(chain), MsgType::Del, About::Structure(format!("the chain {chain}")));
         }
         let mut kept = BTreeSet::new();
+        let mut kept_ours = BTreeSet::new();
         for found in &survey.sets {
-            match &found.bans {
-                Some(set) if self.layout.bans.contains(set) => drop(kept.insert(set)),
+            match &found.kind {
+                SetKind::Bans(set) if self.layout.bans.contains(set) => drop(kept.insert(set)),
+                SetKind::Ours(family) if self.layout.ours.contains(family) => drop(kept_ours.insert(*family)),
                 _ => batch.delete_set(&found.name),
             }
         }
@@ -175,9 +210,18 @@ impl Keeper {
         for set in self.layout.bans.iter().filter(|set| !kept.contains(set)) {
             let about = About::Structure(format!("the set {}", set.name()));
             batch.object(&rules::ban_set(set, id()), MsgType::Add, about);
-            if let Some(entries) = bans.get(set) {
+            if let Some(entries) = contents.bans.get(set) {
                 batch.bans(set, Elements::Add, entries, now);
             }
+        }
+        for family in self.layout.ours.difference(&kept_ours).copied() {
+            batch.connections_set(family, id());
+            let ours = contents.ours.get(&family).map_or(&[][..], Vec::as_slice);
+            batch.connections(family, &ours[..ours.len().min(ROOM)]);
+        }
+        if self.layout.served {
+            batch.served_set(id());
+            batch.served(self.served.as_ref().unwrap_or(&BTreeSet::new()));
         }
         for (name, intervals) in &self.layout.intervals {
             let about = About::Structure(format!("the set {name}"));
@@ -192,11 +236,7 @@ impl Keeper {
             let about = About::Structure(format!("the chain {}", chain.name));
             batch.object(&rules::chain(chain), MsgType::Add, about);
             for rule in &chain.rules {
-                batch.object(
-                    &rules::rule(&chain.name, rule, &mut counted),
-                    MsgType::Add,
-                    about_rule(&chain.name, rule),
-                );
+                batch.rule(&chain.name, rule, &mut counted);
             }
         }
         for (name, map) in &self.layout.maps {
@@ -252,6 +292,15 @@ pub(super) struct Edits {
     pub remove: Vec<Entry>,
 }
 
+/// What new sets are filled with.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Bans.
+    pub bans: BTreeMap<BanSet, Vec<Entry>>,
+    /// Our own connections with banned hosts.
+    pub ours: Ours,
+}
+
 /// The bans that have not ended, by set.
 pub(super) fn by_set(bans: &[Element], now: Now) -> BTreeMap<BanSet, Vec<Entry>> {
     let stamp = now.stamp();
@@ -270,13 +319,6 @@ pub(super) fn by_set(bans: &[Element], now: Now) -> BTreeMap<BanSet, Vec<Entry>>
 pub(super) fn set_of(place: &Place) -> BanSet {
     let subject = &place.subject;
     BanSet { jail: place.jail.clone(), family: subject.family(), length: subject.length() }
-}
-
-fn about_rule(chain: &str, rule: &Rule) -> About {
-    match rule.verdict {
-        Verdict::Reset | Verdict::Prohibit => About::Reject(chain.into()),
-        _ => About::Structure(format!("a rule of the chain {chain}")),
-    }
 }
 
 /// What a kernel lacks that refuses these messages for want of it.

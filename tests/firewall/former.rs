@@ -2,7 +2,7 @@
 
 use banish::engine::jail::Action;
 use banish::engine::jail::scope::{Ports, Protocol, Scope};
-use banish::firewall::{Adopted, FirewallError};
+use banish::firewall::{Adopted, Disarmed, Element, FirewallError, disarm};
 
 use super::space::*;
 
@@ -64,6 +64,31 @@ const JUMPS: &str = "
     add chain inet banish ports { type filter hook prerouting priority raw; policy accept; }
     add rule inet banish ports iif lo accept
     add rule inet banish ports tcp dport @tcp_ports jump some_port
+";
+
+/// What version 0.1.0 left while it asked connection tracking who had opened a connection.
+const TRACKED: &str = "
+    add table inet banish { comment \"banishd\"; }
+    add set inet banish manual4_32 { type ipv4_addr; flags timeout; }
+    add element inet banish manual4_32 { 192.0.2.7 timeout 1h comment \"ordered\" }
+    add set inet banish sshd4_32 { type ipv4_addr; flags timeout; }
+    add element inet banish sshd4_32 { 192.0.2.8 comment \"failures\" }
+    add set inet banish sshd6_64 { type ipv6_addr; flags timeout; }
+    add set inet banish ours6 { type ipv6_addr; flags timeout; }
+    add set inet banish served { type ipv4_addr; flags dynamic; }
+    add map inet banish tcp_ports { type inet_service : verdict; size 1; }
+    add chain inet banish group_1
+    add rule inet banish group_1 iif lo accept
+    add rule inet banish group_1 ip saddr @sshd4_32 counter packets 12 bytes 1234 drop comment \"sshd\"
+    add rule inet banish group_1 ip6 saddr & ffff:ffff:ffff:ffff:: @sshd6_64 counter packets 3 bytes 300 drop comment \"sshd\"
+    add chain inet banish ports { type filter hook prerouting priority raw; policy accept; }
+    add rule inet banish ports tcp dport vmap @tcp_ports
+    add element inet banish tcp_ports { 22 : goto group_1 }
+    add chain inet banish hosts { type filter hook prerouting priority mangle; policy accept; }
+    add rule inet banish hosts iif lo accept
+    add rule inet banish hosts icmpv6 type 133-136 accept
+    add rule inet banish hosts ct direction reply accept
+    add rule inet banish hosts ip saddr @manual4_32 counter packets 7 bytes 700 drop comment \"manual\"
 ";
 
 fn lines(commands: &str) -> String {
@@ -137,5 +162,33 @@ fn a_table_of_jumps_becomes_one_of_maps_with_its_bans_and_counts() {
         let counted = wall.wait(wall.firewall.counters()).unwrap();
         assert_eq!((counted["sshd"].packets, counted["sshd"].bytes), (15, 1534));
         assert_eq!((counted["web"].packets, counted["web"].bytes), (7, 700));
+    });
+}
+
+#[test]
+fn a_table_that_tracked_becomes_one_that_does_not_with_its_bans_and_counts() {
+    on_each_kernel(|wall| {
+        nft(&lines(TRACKED));
+        let adopted = wall.wait(wall.firewall.restore(policy(), vec![], now())).unwrap();
+        assert_eq!(adopted.len(), 2, "{adopted:?}");
+        let listed = nft("list table inet banish");
+        for part in [
+            "192.0.2.7 timeout",
+            "192.0.2.8 comment",
+            "hook prerouting priority raw",
+            "chain out_hosts",
+            "chain out_ports",
+        ] {
+            assert!(listed.contains(part), "{part} in {listed}");
+        }
+        assert!(!listed.contains("ct direction") && !listed.contains("ours6"), "{listed}");
+        assert!(listed.contains("type ipv4_addr . inet_proto . inet_service . inet_service"), "{listed}");
+        let counted = wall.wait(wall.firewall.counters()).unwrap();
+        assert_eq!((counted["sshd"].packets, counted["sshd"].bytes), (15, 1534));
+        assert_eq!((counted["manual"].packets, counted["manual"].bytes), (7, 700));
+        let known = adopted.into_iter().map(|one| Element { place: one.place, until: one.until, comment: "adopted" });
+        assert!(wall.wait(wall.firewall.audit(known.collect(), now(), true)).unwrap().is_empty());
+        assert_eq!(disarm().unwrap(), Disarmed::Removed);
+        assert_eq!(nft("list ruleset"), "");
     });
 }

@@ -8,6 +8,7 @@ mod former;
 mod owner;
 mod packets;
 mod restore;
+mod sessions;
 mod space;
 #[allow(dead_code, reason = "shared with the tests of crashes")]
 mod sys;

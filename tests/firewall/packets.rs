@@ -12,11 +12,11 @@ use banish::firewall::{Policy, Reach, Replies};
 
 use super::space::*;
 
-const HERE: &str = "192.0.2.1";
-const HERE6: &str = "2001:db8::1";
-const THERE: [&str; 4] = ["198.51.100.7", "198.51.100.8", "2001:db8:0:7::7", "2001:db8:0:7::8"];
+pub const HERE: &str = "192.0.2.1";
+pub const HERE6: &str = "2001:db8::1";
+pub const THERE: [&str; 4] = ["198.51.100.7", "198.51.100.8", "2001:db8:0:7::7", "2001:db8:0:7::8"];
 
-fn wire() -> Host {
+pub fn wire() -> Host {
     let host = Host::new();
     for command in [
         "link set near up",

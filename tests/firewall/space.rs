@@ -164,6 +164,11 @@ pub struct Host {
 impl Host {
     /// Makes the host and the wire: `near` here, `far` there.
     pub fn new() -> Host {
+        Host::at("near", "far")
+    }
+
+    /// The same with other names for both ends of the wire.
+    pub fn at(near: &str, far: &str) -> Host {
         let (jobs, todo) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
         let (sender, id) = mpsc::channel();
         thread::spawn(move || {
@@ -172,8 +177,8 @@ impl Host {
             todo.into_iter().for_each(|job| job());
         });
         let id = id.recv().unwrap();
-        ip("link add near type veth peer name far");
-        ip(&format!("link set far netns {id}"));
+        ip(&format!("link add {near} type veth peer name {far}"));
+        ip(&format!("link set {far} netns {id}"));
         Host { jobs }
     }
 

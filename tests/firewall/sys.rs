@@ -37,3 +37,25 @@ pub fn thread_id() -> i32 {
     // SAFETY: no arguments; always succeeds.
     unsafe { libc::gettid() }
 }
+
+/// Makes connection tracking in this thread's network namespace forget all that it knows.
+pub fn forget_connections() {
+    // IPCTNL_MSG_CT_DELETE without a connection: all of them.
+    let kind = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 2;
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+    let mut message = 20u32.to_ne_bytes().to_vec();
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 12]);
+    let mut answer = [0u8; 1024];
+    // SAFETY: no pointers but to buffers that outlive the calls, with their own lengths.
+    unsafe {
+        let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_NETFILTER);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        assert!(libc::send(fd, message.as_ptr().cast(), message.len(), 0) > 0, "{}", io::Error::last_os_error());
+        assert!(libc::recv(fd, answer.as_mut_ptr().cast(), answer.len(), 0) >= 20, "{}", io::Error::last_os_error());
+        libc::close(fd);
+    }
+    let error = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
+    assert_eq!(error, 0, "{}", io::Error::from_raw_os_error(-error));
+}

@@ -38,6 +38,7 @@ fn every_kind() -> Policy {
 #[test]
 fn nft_loads_what_it_lists() {
     on_each_kernel(|wall| {
+        let _server = std::net::UdpSocket::bind("0.0.0.0:5001").unwrap();
         for replies in [Replies::Accept, Replies::Drop] {
             let bans = [
                 ("sshd", "198.51.100.7"),
@@ -65,7 +66,12 @@ fn nft_loads_what_it_lists() {
             ] {
                 assert!(listed.contains(part), "{part} in {listed}");
             }
-            assert_eq!(listed.contains("ct direction reply accept"), replies == Replies::Accept);
+            assert_eq!(listed.contains("@ours4 accept"), replies == Replies::Accept, "{listed}");
+            if replies == Replies::Accept {
+                nft("add element inet banish ours4 { 198.51.100.8 . tcp . 25 . 40000 timeout 1h }");
+                assert!(listed.contains("elements = { 5001 }"), "{listed}");
+            }
+            let listed = nft("list ruleset");
             let (before, file) = (ruleset(), tempfile::NamedTempFile::new().unwrap());
             fs::write(file.path(), &listed).unwrap();
             nft("flush ruleset");
@@ -248,7 +254,7 @@ fn another_programs_table_is_left_alone() {
 fn a_refused_element_is_named_and_the_others_can_be_given_again() {
     on_each_kernel(|wall| {
         wall.restore(policy(), vec![]);
-        nft("flush chain inet banish group_1; delete set inet banish sshd4_32; \
+        nft("flush chain inet banish group_1; flush chain inet banish out_group_1; delete set inet banish sshd4_32; \
              add set inet banish sshd4_32 { type ipv4_addr; size 2; flags timeout; }");
         let changes = [
             add("sshd", "2001:db8::/64", 60),
