@@ -334,6 +334,10 @@ impl Session {
             self.pending = false;
         }
         self.address = line.address.or(self.address);
+        // Success that names nobody only settles what waits.
+        if line.gained && line.address.is_none() {
+            return Standing::NoFail;
+        }
         // Several users tried, or a failure still without an owner: then a line that is none by itself completes one.
         if (line.nofail || line.gained || line.refusal.is_some()) && !self.pending && !self.several_users {
             return Standing::NoFail;
@@ -452,6 +456,16 @@ mod tests {
         assert_eq!(told.tell("2", nofail), failure(A));
         assert_eq!(told.tell("2", nofail), Standing::NoFail);
         assert_eq!(told.tell("3", Line::default()), Standing::Pending);
+    }
+
+    #[test]
+    fn success_without_an_address_completes_no_failure() {
+        let mut told = told();
+        let tries = |user| Line { nofail: true, user: Some(user), ..from(A) };
+        told.tell("1", tries(b"alice"));
+        assert_eq!(told.tell("1", tries(b"root")), failure(A));
+        assert_eq!(told.tell("1", Line { gained: true, ..Line::default() }), Standing::NoFail);
+        assert_eq!(told.tell("1", Line { gained: true, ..from(A) }), failure(A));
     }
 
     #[test]
