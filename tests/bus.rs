@@ -8,6 +8,7 @@ mod hostile;
 #[path = "bus/interface.rs"]
 mod interface;
 #[path = "bus/private.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
 mod private;
 #[path = "bus/raw.rs"]
 #[allow(dead_code, reason = "shared with the siege")]
@@ -158,7 +159,7 @@ async fn pages_follow_the_key_and_skip_nothing_when_bans_end() {
 async fn what_cannot_be_done_has_a_name() {
     let (bus, world) = open().await;
     let manager = manager(&bus).await;
-    let long = "9".repeat(1_000_000);
+    let long = "9".repeat(60_000);
     for bad in ["", "example.org", "192.0.2.1/24", "0.0.0.0/0", "fe80::1%eth0", "192.0.2.1\n", &long] {
         assert!(matches!(manager.ban(bad, "", 0, "", false).await, Err(Refusal::InvalidSubject(_))), "{bad:.20}");
         assert!(matches!(manager.unban(bad, "").await, Err(Refusal::InvalidSubject(_))), "{bad:.20}");
@@ -656,10 +657,10 @@ async fn polkit_decides_for_everybody_else() {
     let output = bus.busctl(NOBODY, &call(&["ListBans", "ssu", "", "", "0"])).await;
     assert!(String::from_utf8_lossy(&output.stdout).contains("operator uid 65534"), "{output:?}");
     for (args, reason) in [
-        (ban("192.0.2.1", ""), "needs authentication"),
-        (ban("192.0.2.2", "sshd"), "needs authentication"),
-        (call(&["Reload"]), "needs authentication"),
-        (call(&["Unban", "ss", "192.0.2.1", ""]), "not permitted"),
+        (ban("192.0.2.1", ""), "without a password"),
+        (ban("192.0.2.2", "sshd"), "without a password"),
+        (call(&["Reload"]), "without a password"),
+        (call(&["Unban", "ss", "192.0.2.1", ""]), "you may not lift bans"),
     ] {
         let output = bus.busctl(NOBODY, &args).await;
         assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{args:?}: {output:?}");
@@ -669,6 +670,6 @@ async fn polkit_decides_for_everybody_else() {
     let output = bus.busctl(NOBODY, &attempt("/org/banish1/jail/sshd")).await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "s \"counted\"\n", "{output:?}");
     let output = bus.busctl(NOBODY, &attempt("/org/banish1/jail/nginx_2dhttp_2eauth")).await;
-    assert!(String::from_utf8_lossy(&output.stderr).contains("needs authentication"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("without a password"), "{output:?}");
     assert_eq!(world.table().attempts.len(), 1);
 }

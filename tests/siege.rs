@@ -20,8 +20,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use banish::bus::proxy::ManagerProxy;
-use banish::bus::{NAME, PATH, Refusal};
-use private::{Policy, PrivateBus};
+use banish::bus::{NAME, NAME_FOR_ROOT, PATH, Refusal};
+use private::{Limits, Policy, PrivateBus};
 use raw::{Raw, anything, as_user, call, manager as call_of_manager};
 
 const NOBODY: u32 = 65534;
@@ -110,7 +110,11 @@ struct Fort {
 
 impl Fort {
     async fn build(jails: usize) -> Option<Fort> {
-        let bus = PrivateBus::start(Policy::Shipped);
+        Fort::with(Limits::High, jails).await
+    }
+
+    async fn with(limits: Limits, jails: usize) -> Option<Fort> {
+        let bus = PrivateBus::limited(Policy::Shipped, limits);
         let ground = ground(jails);
         let banishd = Banishd::start(ground.path(), &bus.address)?;
         until_owned(&bus).await;
@@ -119,6 +123,11 @@ impl Fort {
 
     async fn manager(&self) -> ManagerProxy<'static> {
         let manager = ManagerProxy::builder(&self.bus.client().await);
+        manager.cache_properties(zbus::proxy::CacheProperties::No).build().await.unwrap()
+    }
+
+    async fn manager_for_root(&self) -> ManagerProxy<'static> {
+        let manager = ManagerProxy::builder(&self.bus.client().await).destination(NAME_FOR_ROOT);
         manager.cache_properties(zbus::proxy::CacheProperties::No).build().await.unwrap()
     }
 
@@ -172,10 +181,10 @@ fn managed_objects() -> Vec<u8> {
 #[tokio::test]
 async fn floods_of_calls_hold_up_nobody_and_fill_nothing() {
     let Some(fort) = Fort::build(JAILS).await else { return };
-    fort.withstands("10,000 calls at once", |address| {
+    fort.withstands("5,000 calls at once", |address| {
         let mut raw = Raw::connect(address, NOBODY).unwrap();
-        (0..10_000).for_each(|n| raw.write(&anything(n)).unwrap());
-        let errors = raw.answers(10_000).unwrap();
+        (0..5_000).for_each(|n| raw.write(&anything(n)).unwrap());
+        let errors = raw.answers(5_000).unwrap();
         let unnamed =
             errors.iter().filter(|error| !error.says("org.banish1.Error.") && !error.says("org.freedesktop."));
         assert_eq!(unnamed.count(), 0);
@@ -222,6 +231,82 @@ async fn floods_of_calls_hold_up_nobody_and_fill_nothing() {
     assert!(described.says("AccessDenied"), "a description of everything is not for everybody");
 }
 
+/// What everybody may call.
+const KINDS: [&str; 12] =
+    ["objects", "getall", "get", "getjail", "check", "list", "forget", "ping", "machine", "nopath", "nomethod", "long"];
+
+fn of_kind(kind: &str) -> Vec<u8> {
+    let bus = "org.freedesktop.DBus";
+    match kind {
+        "objects" => managed_objects(),
+        "getall" => properties(0),
+        "get" => properties(7),
+        "getjail" => call_of_manager("GetJail", &"sshd"),
+        "check" => call_of_manager("Check", &()),
+        "list" => call_of_manager("ListBans", &("", "", 0u32)),
+        "forget" => call_of_manager("Forget", &"x".repeat(60_000)),
+        "ping" => call(NAME, PATH, &format!("{bus}.Peer"), "Ping", &()),
+        "machine" => call(NAME, "/", &format!("{bus}.Peer"), "GetMachineId", &()),
+        "nopath" => call(NAME, "/org/banish1/jail/nosuch", "org.banish1.Jail", "Resume", &()),
+        "nomethod" => call_of_manager("NoSuchMethod", &()),
+        _ => call_of_manager("GetJail", &"x".repeat(200_000)),
+    }
+}
+
+/// Calls as fast as the bus takes them, over 16 connections, for some seconds.
+fn flood(address: &str, kind: &str, replies: bool, reads: bool) {
+    let mut message = of_kind(kind);
+    message[2] = u8::from(!replies);
+    let end = Instant::now() + Duration::from_secs(4);
+    let mut all: Vec<Raw> = (0..16).map(|_| Raw::connect(address, NOBODY).unwrap()).collect();
+    let mut serial = 1000u32;
+    while Instant::now() < end {
+        let mut written = false;
+        for raw in &mut all {
+            for _ in 0..20 {
+                serial += 1;
+                message[8..12].copy_from_slice(&serial.to_le_bytes());
+                written |= raw.try_write(&message).unwrap_or(false);
+            }
+            if reads {
+                raw.discard();
+            }
+        }
+        if !written {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// On a bus with the limits that a system bus has.
+#[tokio::test]
+async fn no_call_that_everybody_may_make_costs_memory_or_holds_up_root() {
+    let Some(fort) = Fort::with(Limits::Usual, 600).await else { return };
+    let manager = fort.manager_for_root().await;
+    let start = fort.banishd.memory();
+    for (n, kind) in KINDS.into_iter().enumerate() {
+        let (replies, reads) = (n % 4 != 3, n % 3 != 2);
+        for (replies, reads) in if n == 0 { vec![(true, true), (true, false)] } else { vec![(replies, reads)] } {
+            let address = fort.bus.address.clone();
+            let attack = as_user(NOBODY, move || flood(&address, kind, replies, reads));
+            let (mut longest, mut asked) = (Duration::ZERO, 0);
+            while !attack.is_finished() {
+                let asking = Instant::now();
+                let rows = tokio::time::timeout(LONG, manager.list_bans("", "", 0)).await;
+                assert!(rows.expect("root is answered").unwrap().is_empty());
+                longest = longest.max(asking.elapsed());
+                asked += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tokio::task::spawn_blocking(move || attack.join().unwrap()).await.unwrap();
+            let memory = fort.banishd.memory();
+            eprintln!("{kind} replies={replies} reads={reads}: root {asked} times, at most {longest:?}; {memory} KiB");
+            assert!(longest < Duration::from_secs(2), "{kind}: root waited {longest:?}");
+            assert!(memory < start + 16 * 1024, "{kind}: {start} KiB, then {memory}");
+        }
+    }
+}
+
 /// All properties of a jail's object, or one by a name of this length.
 fn properties(name: usize) -> Vec<u8> {
     let (properties, jail) = ("org.freedesktop.DBus.Properties", "/org/banish1/jail/sshd");
@@ -236,10 +321,10 @@ fn properties(name: usize) -> Vec<u8> {
 async fn floods_of_questions_for_properties_hold_up_nobody_and_fill_nothing() {
     let Some(fort) = Fort::build(JAILS).await else { return };
     let before = fort.banishd.memory();
-    fort.withstands("10,000 times all properties at once", |address| {
+    fort.withstands("5,000 times all properties at once", |address| {
         let mut raw = Raw::connect(address, NOBODY).unwrap();
-        (0..10_000).for_each(|_| raw.write(&properties(0)).unwrap());
-        raw.answers(10_000).unwrap();
+        (0..5_000).for_each(|_| raw.write(&properties(0)).unwrap());
+        raw.answers(5_000).unwrap();
     })
     .await;
     fort.withstands("10,000 times all properties of 20 clients", |address| {

@@ -1,5 +1,4 @@
-//! Where every call comes by: its sender is known, counted and authorised, its arguments are parsed, and only then the
-//! loop is asked.
+//! Where every call comes by: its caller is authorised, its arguments are parsed, and only then the loop is asked.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,26 +10,16 @@ use zbus::Connection;
 use zbus::message::Header;
 use zbus::names::OwnedUniqueName;
 
+use super::line::Post;
 use super::polkit::{self, Right};
 use super::refusal::Refusal;
 use super::request::{Answer, REASON_MAX, Request};
 use super::subscribers::Subscribers;
-use super::tally::{Slot, Tally};
 use super::views::Views;
 use crate::engine::ban::JailName;
 use crate::engine::subject::Subject;
 use crate::engine::time::Length;
 use crate::engine::warden::BanOrder;
-
-/// The most calls of one connection that may wait at a time.
-pub const CALLS_PER_SENDER: usize = 32;
-/// The most calls of all connections of one user, root excepted, that may wait at a time.
-pub const CALLS_PER_USER: usize = 64;
-/// The most calls of all users, root excepted, that may wait at a time. Each may be a question to polkit, and a bus has
-/// by default a limit of 128 questions that one connection waits for.
-pub const CALLS_IN_ALL: usize = 96;
-/// The longest arguments of a call that may wait, in bytes.
-const ARGUMENTS: u32 = 64 * 1024;
 
 /// What the objects share.
 #[derive(Debug)]
@@ -41,35 +30,36 @@ pub struct Desk {
     /// Who wants news.
     pub subscribers: Arc<Subscribers>,
     jails: Mutex<BTreeSet<JailName>>,
-    senders: Tally<OwnedUniqueName>,
-    users: Tally<u32>,
-    all: Tally<()>,
+    post: Arc<Post>,
+    /// Over which polkit is asked: nobody but root can make an answer wait there.
+    own: Mutex<Option<Connection>>,
 }
 
-/// A caller that was let through. As long as it lives, the call counts as waiting.
+/// A caller that was let through.
 #[derive(Debug)]
 pub struct Caller {
     /// Its user.
     pub uid: u32,
     /// Its connection.
     pub name: OwnedUniqueName,
-    _slot: Slot<OwnedUniqueName>,
-    /// Its user's and everybody's; root needs none.
-    _shared: Option<(Slot<u32>, Slot<()>)>,
 }
 
 impl Desk {
-    /// A desk in front of the loop at the other end of `requests`.
-    pub fn new(requests: mpsc::Sender<Request>, jails: &[JailName]) -> Desk {
+    /// A desk in front of the loop at the other end of `requests`, for the calls that come by `post`.
+    pub fn new(requests: mpsc::Sender<Request>, jails: &[JailName], post: Arc<Post>) -> Desk {
         Desk {
             views: Views::new(requests.clone()),
             requests,
             subscribers: Arc::default(),
             jails: Mutex::new(jails.iter().cloned().collect()),
-            senders: Tally::new(),
-            users: Tally::new(),
-            all: Tally::new(),
+            post,
+            own: Mutex::default(),
         }
+    }
+
+    /// From now on polkit is asked over `connection`; over the one that a call came by, where there is none.
+    pub fn ask_over(&self, connection: Option<Connection>) {
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = connection;
     }
 
     /// The jails that have objects.
@@ -87,7 +77,7 @@ impl Desk {
         *self.jails.lock().unwrap_or_else(PoisonError::into_inner) = jails.iter().cloned().collect();
     }
 
-    /// Lets a call through if its sender has not too many waiting and has `right`.
+    /// Lets a call through if its caller has `right`.
     pub async fn admit(
         &self,
         connection: &Connection,
@@ -95,32 +85,16 @@ impl Desk {
         right: Right,
         about: &[(&'static str, &str)],
     ) -> Result<Caller, Refusal> {
-        let caller = self.identify(connection, call).await?;
-        if caller.uid != 0 {
-            polkit::check(connection, call, right, about).await?;
+        let nobody = || Refusal::NotAuthorized("the bus does not say who calls".into());
+        let name: OwnedUniqueName = call.sender().ok_or_else(nobody)?.to_owned().into();
+        let serial = call.primary().serial_num().get();
+        let uid = self.post.caller(name.as_str(), serial).ok_or_else(nobody)?;
+        if uid != 0 {
+            let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            polkit::check(own.as_ref().unwrap_or(connection), call, right, about).await?;
+            self.post.has_right(name.as_str(), serial);
         }
-        Ok(caller)
-    }
-
-    /// Lets a call through that needs no right, if its sender has not too many waiting.
-    pub async fn identify(&self, connection: &Connection, call: &Header<'_>) -> Result<Caller, Refusal> {
-        // As long as a call waits, its message stays in memory and its descriptors stay open.
-        if call.primary().body_len() > ARGUMENTS || call.unix_fds().is_some_and(|count| count > 0) {
-            let text = format!("a call takes at most {ARGUMENTS} bytes of arguments and no file descriptors");
-            return Err(Refusal::LimitsExceeded(text));
-        }
-        let name: OwnedUniqueName =
-            call.sender().ok_or_else(|| Refusal::NotAuthorized("the call has no sender".into()))?.to_owned().into();
-        let busy = || Refusal::LimitsExceeded("too many calls are waiting; wait for answers first".into());
-        let slot = self.senders.take(name.clone(), CALLS_PER_SENDER).ok_or_else(busy)?;
-        let uid = uid_of(connection, &name).await?;
-        let others = if uid == 0 {
-            None
-        } else {
-            let user = self.users.take(uid, CALLS_PER_USER).ok_or_else(busy)?;
-            Some((user, self.all.take((), CALLS_IN_ALL).ok_or_else(busy)?))
-        };
-        Ok(Caller { uid, name, _slot: slot, _shared: others })
+        Ok(Caller { uid, name })
     }
 
     /// Asks the loop and waits for its answer.
@@ -293,17 +267,6 @@ pub fn cut(text: &str, max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-async fn uid_of(connection: &Connection, name: &OwnedUniqueName) -> Result<u32, Refusal> {
-    let bus = "org.freedesktop.DBus";
-    let reply =
-        connection.call_method(Some(bus), "/org/freedesktop/DBus", Some(bus), "GetConnectionUnixUser", name).await;
-    let unknown = |error: zbus::Error| {
-        tracing::debug!(%error, %name, "the bus does not say whose connection it is");
-        Refusal::NotAuthorized("the bus does not say who calls".into())
-    };
-    reply.map_err(unknown)?.body().deserialize().map_err(unknown)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use zbus::{Connection, ObjectPath, OwnedVariant};
 use super::desk::{self, Desk};
 use super::jail::{self, Jail};
 use super::manager::{self, Manager};
-use super::objects::{self, Objects, Properties};
+use super::objects::{self, Properties};
 use super::properties;
 use super::{PATH, path};
 use crate::engine::ban::JailName;
@@ -62,25 +62,27 @@ impl Herald {
         self.changed.notify_one();
     }
 
-    /// Keeps the objects as the desk's jails are, starting with `served`, and tells of reloads. Never returns.
+    /// Keeps the objects on all `connections` as the desk's jails are, starting with `served`, and tells of them and of
+    /// reloads over the first. Never returns.
     pub async fn keep_objects(
         self: Arc<Self>,
-        connection: Connection,
+        connections: Vec<Connection>,
         desk: Arc<Desk>,
         mut served: BTreeSet<JailName>,
     ) {
+        let Some(connection) = connections.first() else { return };
         loop {
             self.called.notified().await;
             let errands = std::mem::take(&mut *self.lock());
             if errands.jails {
                 let wanted = desk.jails();
-                if let Err(error) = exchange(&connection, &desk, &served, &wanted).await {
+                if let Err(error) = exchange(&connections, &desk, &served, &wanted).await {
                     tracing::warn!(%error, "the jails' objects could not all be exchanged");
                 }
                 served = wanted;
             }
             for (ok, text) in errands.reloads {
-                if let Err(error) = tell_reload(&connection, ok, &text).await {
+                if let Err(error) = tell_reload(connection, ok, &text).await {
                     tracing::debug!(%error, "a reload could not be told");
                 }
             }
@@ -105,27 +107,28 @@ impl Herald {
 }
 
 async fn exchange(
-    connection: &Connection,
+    connections: &[Connection],
     desk: &Arc<Desk>,
     served: &BTreeSet<JailName>,
     wanted: &BTreeSet<JailName>,
 ) -> zbus::Result<()> {
-    let server = connection.object_server();
-    let manager = SignalEmitter::new(connection, PATH)?;
+    let Some(connection) = connections.first() else { return Ok(()) };
     for name in served.difference(wanted) {
-        let path = path::of_jail(name);
-        server.remove::<Jail, _>(&path).await?;
-        Objects::interfaces_removed(&manager, &path, &[Jail::name()]).await?;
+        for connection in connections {
+            connection.object_server().remove::<Jail, _>(&path::of_jail(name)).await?;
+        }
+        objects::tell_removed(connection, name).await?;
     }
     // All are there before the first is told of.
     for name in wanted.difference(served) {
         let path = path::of_jail(name);
-        server.at(&path, Jail::new(Arc::clone(desk), name.clone())).await?;
-        properties::serve::<Jail>(connection, &path).await?;
+        for connection in connections {
+            connection.object_server().at(&path, Jail::new(Arc::clone(desk), name.clone())).await?;
+            properties::serve::<Jail>(connection, &path).await?;
+        }
     }
     for name in wanted.difference(served) {
-        let properties = objects::of_jail(connection, name).await?;
-        Objects::interfaces_added(&manager, &path::of_jail(name), BTreeMap::from([(Jail::name(), properties)])).await?;
+        objects::tell_added(connection, name, objects::of_jail(connection, name).await?).await?;
     }
     Ok(())
 }

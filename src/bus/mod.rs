@@ -3,9 +3,12 @@
 //!
 //! The loop answers [`Request`]s and calls [`Bus`]'s methods, none of which waits. Programs that ask use [`proxy`].
 
+mod allowance;
 mod desk;
+mod gate;
 mod herald;
 mod jail;
+mod line;
 mod manager;
 mod objects;
 mod path;
@@ -15,18 +18,24 @@ pub mod proxy;
 pub mod refusal;
 pub mod request;
 mod subscribers;
+mod sys;
 mod tally;
 mod views;
+mod wire;
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use zbus::address::transport::{Transport, UnixSocket};
 use zbus::connection::Builder;
 use zbus::fdo::RequestNameFlags;
-use zbus::{Connection, ObjectPath};
+use zbus::{Address, Connection, ObjectPath};
 
-pub use desk::{CALLS_IN_ALL, CALLS_PER_SENDER, CALLS_PER_USER};
+pub use gate::{CALLS_IN_ALL, CALLS_PER_SENDER, CALLS_PER_USER};
 pub use manager::ROWS;
 pub use refusal::Refusal;
 pub use request::{Answer, Attempted, BanRow, FirewallState, JailView, ManagerView, Page, Problem, Request, Severity};
@@ -34,13 +43,17 @@ pub use subscribers::News;
 
 use crate::engine::ban::JailName;
 use desk::Desk;
+use gate::Line;
 use herald::Herald;
 use jail::Jail;
+use line::Post;
 use manager::Manager;
-use objects::Objects;
+use objects::{Objects, Prepared};
 
 /// The name that the daemon owns on the bus.
 pub const NAME: &str = "org.banish1";
+/// The name of the same objects on a connection that root alone may call: what others send cannot be before it there.
+pub const NAME_FOR_ROOT: &str = "org.banish1.Root";
 /// The object with `org.banish1.Manager`.
 pub const PATH: &str = "/org/banish1";
 
@@ -55,11 +68,30 @@ pub enum BusAddress {
 }
 
 impl BusAddress {
-    /// A connection there that is not made yet.
+    /// A client's connection there that is not made yet.
     pub fn builder(&self) -> Builder<'static> {
         match self {
             BusAddress::System => Builder::system(),
             BusAddress::Address(address) => Builder::address(address.as_str()),
+        }
+    }
+
+    /// A socket there to which nothing has been said.
+    async fn connect(&self) -> zbus::Result<UnixStream> {
+        let address = match self {
+            BusAddress::System => Address::system()?,
+            BusAddress::Address(address) => address.parse()?,
+        };
+        let Transport::Unix(unix) = address.transport() else { return Err(zbus::Error::Unsupported) };
+        match unix.path() {
+            UnixSocket::File(path) => Ok(UnixStream::connect(path).await?),
+            UnixSocket::Abstract(name) => {
+                let address = SocketAddr::from_abstract_name(name.as_encoded_bytes())?;
+                let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
+                stream.set_nonblocking(true)?;
+                Ok(UnixStream::from_std(stream)?)
+            }
+            _ => Err(zbus::Error::Unsupported),
         }
     }
 }
@@ -87,6 +119,8 @@ pub enum BusError {
 #[derive(Debug)]
 pub struct Bus {
     connection: Connection,
+    /// With root's name, unless the bus does not give it.
+    for_root: Option<Connection>,
     desk: Arc<Desk>,
     herald: Arc<Herald>,
     /// Ended with it.
@@ -94,8 +128,8 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Registers the manager's object and one for each of `jails` (the built-in one too), then takes the name. Commands and questions come
-    /// over `requests`; nothing is asked before this returns.
+    /// Registers the manager's object and one for each of `jails` (the built-in one too), then takes the names. Commands
+    /// and questions come over `requests`; nothing is asked before this returns.
     ///
     /// # Errors
     /// Where the bus cannot be reached or does not give the name; the daemon may try again later.
@@ -104,33 +138,33 @@ impl Bus {
         requests: mpsc::Sender<Request>,
         jails: &[JailName],
     ) -> Result<Bus, BusError> {
-        let desk = Arc::new(Desk::new(requests, jails));
-        let mut builder = address
-            .builder()
-            .serve_at(PATH, Manager::new(Arc::clone(&desk)))
-            .serve_at(PATH, Objects::new(Arc::clone(&desk)));
-        for name in desk.jails() {
-            builder = builder.serve_at(path::of_jail(&name), Jail::new(Arc::clone(&desk), name));
-        }
-        let connection = builder.build().await.map_err(BusError::Connect)?;
-        let own = async {
-            properties::serve::<Manager>(&connection, &ObjectPath::from_static_str(PATH)?).await?;
-            for name in desk.jails() {
-                properties::serve::<Jail>(&connection, &path::of_jail(&name)).await?;
+        let (post, strangers) = Post::new();
+        let desk = Arc::new(Desk::new(requests, jails, Arc::clone(&post)));
+        let all = Arc::default();
+        let connection = open(address, 0, &post, &desk, &all).await.map_err(BusError::Connect)?;
+        let for_root = open(address, 1, &post, &desk, &all).await.map_err(BusError::Connect)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&post).ask(for_root.clone(), strangers));
+        tasks.spawn(post.refuse());
+        desk.ask_over(Some(for_root.clone()));
+        // First root's: who sees the other one sees both.
+        let for_root = match for_root.request_name_with_flags(NAME_FOR_ROOT, RequestNameFlags::DO_NOT_QUEUE).await {
+            Ok(_) => Some(for_root),
+            Err(error) => {
+                tracing::debug!(%error, "the bus does not give the name {NAME_FOR_ROOT}");
+                None
             }
-            Ok(())
         };
-        own.await.map_err(BusError::Connect)?;
         match connection.request_name_with_flags(NAME, RequestNameFlags::DO_NOT_QUEUE).await {
             Ok(_) => {}
             Err(zbus::Error::NameTaken) => return Err(BusError::NameTaken),
             Err(error) => return Err(BusError::Name(error)),
         }
         let herald = Arc::new(Herald::default());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&herald).keep_objects(connection.clone(), Arc::clone(&desk), desk.jails()));
+        let served = [Some(connection.clone()), for_root.clone()].into_iter().flatten().collect();
+        tasks.spawn(Arc::clone(&herald).keep_objects(served, Arc::clone(&desk), desk.jails()));
         tasks.spawn(Arc::clone(&herald).tell_changes(connection.clone(), Arc::clone(&desk)));
-        Ok(Bus { connection, desk, herald, _tasks: tasks })
+        Ok(Bus { connection, for_root, desk, herald, _tasks: tasks })
     }
 
     /// Tells subscribers, and by and by everybody who watches counts.
@@ -161,12 +195,44 @@ impl Bus {
 
     /// Returns when the bus is gone. Then this is useless: drop it, and [`Bus::serve`] anew after a while.
     pub async fn lost(&self) {
-        self.connection.closed().await;
+        let for_root = async {
+            match &self.for_root {
+                Some(connection) => connection.closed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.connection.closed() => {}
+            () = for_root => {}
+        }
     }
 }
 
 impl Drop for Bus {
     fn drop(&mut self) {
         self.desk.subscribers.clear();
+        self.desk.ask_over(None);
     }
+}
+
+/// Connects and serves all objects there; `line` is the connection's number at `post`.
+async fn open(
+    address: &BusAddress,
+    line: Line,
+    post: &Arc<Post>,
+    desk: &Arc<Desk>,
+    all: &Arc<Prepared>,
+) -> zbus::Result<Connection> {
+    let mut builder = Builder::socket(post.halves(line, address.connect().await?))
+        .serve_at(PATH, Manager::new(Arc::clone(desk)))
+        .serve_at(PATH, Objects::new(Arc::clone(desk), Arc::clone(all)));
+    for name in desk.jails() {
+        builder = builder.serve_at(path::of_jail(&name), Jail::new(Arc::clone(desk), name));
+    }
+    let connection = builder.build().await?;
+    properties::serve::<Manager>(&connection, &ObjectPath::from_static_str(PATH)?).await?;
+    for name in desk.jails() {
+        properties::serve::<Jail>(&connection, &path::of_jail(&name)).await?;
+    }
+    Ok(connection)
 }

@@ -41,6 +41,17 @@ impl Right {
             Right::Attempt => "org.banish1.attempt",
         }
     }
+
+    /// What whoever has it may do.
+    fn deed(self) -> &'static str {
+        match self {
+            Right::Inspect => "see addresses",
+            Right::Ban => "ban",
+            Right::Unban => "lift bans or forget failures",
+            Right::Manage => "reload the configuration or pause jails",
+            Right::Attempt => "report failed logins",
+        }
+    }
 }
 
 /// Does polkit grant `right` to the sender of `call`? The user is asked for a password only where the call says that
@@ -58,13 +69,13 @@ pub async fn check(
         (CheckAuthorizationFlags::empty(), SILENT)
     };
     let details: HashMap<&str, &str> = about.iter().copied().collect();
-    let action = right.action();
+    let (action, deed) = (right.action(), right.deed());
     let unanswered = |error: zbus::Error| {
         tracing::debug!(%error, action, "polkit does not answer");
-        Refusal::NotAuthorized(format!("{action}: polkit does not answer, so only root may"))
+        Refusal::NotAuthorized(format!("only root may {deed}, for polkit does not answer (action {action})"))
     };
-    let subject = Subject::new_for_message_header(call)
-        .map_err(|_| Refusal::NotAuthorized(format!("{action}: the call has no sender")))?;
+    let subject =
+        Subject::new_for_message_header(call).map_err(|_| Refusal::NotAuthorized("the call has no sender".into()))?;
     let asked = async {
         let authority = AuthorityProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
         authority.check_authorization(&subject, action, &details, flags, "").await
@@ -76,8 +87,10 @@ pub async fn check(
     if result.is_authorized {
         Ok(())
     } else if result.is_challenge {
-        Err(Refusal::NotAuthorized(format!("{action}: needs authentication, and nobody could be asked")))
+        Err(Refusal::NotAuthorized(format!(
+            "you may not {deed} without a password (polkit action {action}), and there is no way to ask for it here; use sudo"
+        )))
     } else {
-        Err(Refusal::NotAuthorized(format!("{action}: not permitted")))
+        Err(Refusal::NotAuthorized(format!("you may not {deed} (polkit action {action})")))
     }
 }

@@ -54,6 +54,17 @@ impl<I: Shown> Properties<I> {
         Err(fdo::Error::UnknownProperty(format!("{interface_name} has no property {name:?}")).into())
     }
 
+    async fn set(
+        &self,
+        interface_name: InterfaceName<'_>,
+        _property_name: &str,
+        _value: Variant<'_>,
+    ) -> fdo::Result<()> {
+        Err(fdo::Error::PropertyReadOnly(format!("no property of {interface_name} can be written")))
+    }
+
+    // The last method before a signal has to end with an "out": busctl takes the direction of the arguments of a signal,
+    // which have none, for that of the last method's, and complains of "in".
     #[zbus(out_args("props"))]
     async fn get_all(
         &self,
@@ -65,15 +76,6 @@ impl<I: Shown> Properties<I> {
             true => Ok(objects::of::<I>(connection, emitter.path()).await?),
             false => Ok(objects::Properties::new()),
         }
-    }
-
-    async fn set(
-        &self,
-        interface_name: InterfaceName<'_>,
-        _property_name: &str,
-        _value: Variant<'_>,
-    ) -> fdo::Result<()> {
-        Err(fdo::Error::PropertyReadOnly(format!("no property of {interface_name} can be written")))
     }
 
     #[zbus(signal)]

@@ -4,6 +4,9 @@ use std::fmt;
 
 use zbus::DBusError;
 
+use crate::engine::ban::JailName;
+use crate::engine::near::nearest;
+
 /// A refusal, with a sentence for people; on the wire `org.banish1.Error.…`.
 #[derive(Debug, Clone, PartialEq, DBusError)]
 #[zbus(prefix = "org.banish1.Error", impl_display = false)]
@@ -13,7 +16,7 @@ pub enum Refusal {
     Bus(zbus::Error),
     /// Neither an address nor a prefix.
     InvalidSubject(String),
-    /// No jail of this name is configured.
+    /// No jail of this name is configured, or it is not enabled.
     NoSuchJail(String),
     /// There is no such ban to lift.
     NotBanned(String),
@@ -37,6 +40,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The refusal of what is about the jail `name`, where these are all jails.
+    pub fn no_jail<'a>(name: &str, jails: impl IntoIterator<Item = &'a JailName>) -> Refusal {
+        let jails: Vec<&str> = jails.into_iter().map(JailName::as_str).collect();
+        let meant = nearest(name, &jails).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+        Refusal::NoSuchJail(format!("there is no jail {:?}{meant}", super::desk::cut(name, 80)))
+    }
+
     /// The refusal of everything once the loop is gone.
     pub(super) fn stopping() -> Refusal {
         Refusal::Stopping("banishd is stopping".into())
@@ -74,8 +84,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_jail_that_is_not_there_may_be_another_that_is() {
+        let jails: Vec<JailName> = ["sshd", "nginx-http-auth"].map(|name| name.parse().unwrap()).into();
+        assert_eq!(Refusal::no_jail("ssh", &jails).to_string(), "there is no jail \"ssh\"; did you mean sshd?");
+        assert_eq!(Refusal::no_jail("exim", &jails).to_string(), "there is no jail \"exim\"");
+        assert!(Refusal::no_jail(&"x".repeat(100_000), &jails).to_string().len() < 200);
+    }
+
+    #[test]
     fn a_refusal_keeps_its_name_over_the_wire() {
-        let refusal = Refusal::NoSuchJail("no jail named \"x\"".into());
+        let refusal = Refusal::NoSuchJail("there is no jail \"x\"".into());
         assert_eq!(DBusError::name(&refusal).as_str(), "org.banish1.Error.NoSuchJail");
         let call = zbus::Message::method_call("/org/banish1", "GetJail").build(&()).unwrap();
         let reply = refusal.create_reply(&call.header()).unwrap();

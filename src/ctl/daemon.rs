@@ -1,16 +1,17 @@
 //! The running daemon, over its bus. It is never started by being asked.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use zbus::names::{BusName, InterfaceName};
-use zbus::{Connection, OwnedVariant, fdo};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::args::Global;
 use super::ending::{NotRunning, refused};
 use crate::bus::proxy::{JailProxy, ListedBan, ManagerProxy};
-use crate::bus::{NAME, PATH, Refusal};
+use crate::bus::{NAME, NAME_FOR_ROOT, PATH, Refusal};
 use crate::engine::ban::JailName;
 
 /// The right to see addresses.
@@ -27,30 +28,54 @@ pub const ATTEMPT: &str = "org.banish1.attempt";
 
 /// Somebody may have to type a password meanwhile.
 const PATIENCE: Duration = Duration::from_secs(120);
+const NO_BUS: &str = "cannot speak to the bus";
 
 /// A connection to the daemon.
 #[derive(Clone, Debug)]
 pub struct Daemon {
     connection: Connection,
+    /// What it is called by.
+    name: &'static str,
     /// Its main object.
     pub manager: ManagerProxy<'static>,
 }
 
 impl Daemon {
-    /// Reaches it.
+    /// Reaches it; as root by the name at which nobody else can be before us.
     ///
     /// # Errors
     /// No bus, or [`NotRunning`].
     pub async fn reach(global: &Global) -> Result<Daemon> {
-        let builder = global.bus_address.builder().method_timeout(PATIENCE);
-        let connection = builder.build().await.context("cannot connect to the bus")?;
+        let connection = connect(global).await?;
+        let bus = fdo::DBusProxy::new(&connection).await.context(NO_BUS)?;
+        let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+        if root && bus.name_has_owner(BusName::try_from(NAME_FOR_ROOT)?).await.context(NO_BUS)? {
+            return Daemon::named(connection, NAME_FOR_ROOT).await;
+        }
+        Daemon::at(connection, NAME).await
+    }
+
+    /// Reaches it by the name that its news come from.
+    ///
+    /// # Errors
+    /// No bus, or [`NotRunning`].
+    pub async fn listen(global: &Global) -> Result<Daemon> {
+        Daemon::at(connect(global).await?, NAME).await
+    }
+
+    async fn at(connection: Connection, name: &'static str) -> Result<Daemon> {
+        let daemon = Daemon::named(connection, name).await?;
+        if daemon.is_there().await? { Ok(daemon) } else { Err(NotRunning.into()) }
+    }
+
+    async fn named(connection: Connection, name: &'static str) -> Result<Daemon> {
         let manager = ManagerProxy::builder(&connection)
+            .destination(name)
             .cache_properties(zbus::proxy::CacheProperties::No)
             .build()
             .await
             .context("cannot speak to banishd")?;
-        let daemon = Daemon { connection, manager };
-        if daemon.is_there().await? { Ok(daemon) } else { Err(NotRunning.into()) }
+        Ok(Daemon { connection, name, manager })
     }
 
     /// Does it own its name?
@@ -58,8 +83,8 @@ impl Daemon {
     /// # Errors
     /// Where the bus does not answer.
     pub async fn is_there(&self) -> Result<bool> {
-        let bus = fdo::DBusProxy::new(&self.connection).await.context("cannot speak to the bus")?;
-        bus.name_has_owner(BusName::try_from(NAME)?).await.context("cannot speak to the bus")
+        let bus = fdo::DBusProxy::new(&self.connection).await.context(NO_BUS)?;
+        bus.name_has_owner(BusName::try_from(self.name)?).await.context(NO_BUS)
     }
 
     /// The manager's properties.
@@ -85,7 +110,9 @@ impl Daemon {
     /// # Errors
     /// What the daemon refuses, an unknown jail among it.
     pub async fn jail_object(&self, name: &JailName, action: &'static str) -> Result<JailProxy<'static>> {
-        self.manager.get_jail(name.as_str()).await.map_err(|error| refused(action, Refusal::from(error)))
+        let path: zbus::Result<OwnedObjectPath> = self.manager.inner().call("GetJail", &name.as_str()).await;
+        let path = path.map_err(|error| refused(action, Refusal::from(error)))?;
+        Ok(JailProxy::builder(&self.connection).destination(self.name).path(path).build().await?)
     }
 
     /// The properties of every jail, in the order of their names.
@@ -93,7 +120,8 @@ impl Daemon {
     /// # Errors
     /// What the daemon refuses.
     pub async fn jails(&self) -> Result<Vec<Properties>> {
-        let objects = fdo::ObjectManagerProxy::builder(&self.connection).destination(NAME).path(PATH).build().await?;
+        let objects =
+            fdo::ObjectManagerProxy::builder(&self.connection).destination(self.name).path(PATH).build().await?;
         let objects = objects.get_managed_objects().await.map_err(of_the_bus)?;
         let jail = |interfaces: HashMap<_, _>| interfaces.into_iter().find(|(name, _)| *name == "org.banish1.Jail");
         let mut jails: Vec<(String, Properties)> = objects
@@ -105,7 +133,7 @@ impl Daemon {
     }
 
     async fn properties_of(&self, path: &str, interface: &'static str) -> Result<Properties> {
-        let proxy = fdo::PropertiesProxy::builder(&self.connection).destination(NAME).path(path).build().await?;
+        let proxy = fdo::PropertiesProxy::builder(&self.connection).destination(self.name).path(path).build().await?;
         let properties = proxy.get_all(InterfaceName::try_from(interface)?).await.map_err(of_the_bus)?;
         Ok(Properties(properties))
     }
@@ -124,6 +152,11 @@ impl Daemon {
             page.into_iter().try_for_each(&mut each)?;
         }
     }
+}
+
+async fn connect(global: &Global) -> Result<Connection> {
+    let builder = global.bus_address.builder().method_timeout(PATIENCE);
+    builder.build().await.context("cannot connect to the bus")
 }
 
 fn of_the_bus(error: fdo::Error) -> anyhow::Error {

@@ -24,7 +24,7 @@ use crate::engine::time::Stamp;
 pub async fn monitor(global: &Global, wait: Duration) -> Result<Status> {
     let mut log = Log { screen: Screen::short(global), json: global.json };
     let mut interrupts = Interrupts::new()?;
-    let daemon = Daemon::reach(global).await?;
+    let daemon = Daemon::listen(global).await?;
     loop {
         match follow(&daemon, &mut log, &mut interrupts).await? {
             Left::Interrupted => return Ok(Status::Done),

@@ -4,6 +4,7 @@ pub mod ban;
 pub mod entry;
 pub mod filter;
 pub mod jail;
+pub mod near;
 pub mod reserved;
 pub mod roster;
 pub mod snapshot;

@@ -42,6 +42,17 @@ const LIMITS: &str = r#"<limit name="max_connections_per_user">8192</limit>
 <limit name="max_names_per_connection">1000</limit><limit name="max_message_size">134217728</limit>
 <limit name="max_incoming_bytes">1000000000</limit><limit name="max_outgoing_bytes">1000000000</limit>"#;
 
+/// What a system bus allows by default, but for the connections of one user.
+const USUAL: &str = r#"<limit name="max_connections_per_user">1024</limit>
+<limit name="max_replies_per_connection">128</limit>"#;
+
+/// What the bus allows one connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    High,
+    Usual,
+}
+
 /// A dbus-daemon; dropped, it is gone.
 pub struct PrivateBus {
     pub address: String,
@@ -51,6 +62,11 @@ pub struct PrivateBus {
 
 impl PrivateBus {
     pub fn start(policy: Policy) -> PrivateBus {
+        PrivateBus::limited(policy, Limits::High)
+    }
+
+    pub fn limited(policy: Policy, limits: Limits) -> PrivateBus {
+        let limits = if limits == Limits::High { LIMITS } else { USUAL };
         let dir = tempfile::Builder::new().prefix("banish-bus").tempdir().unwrap();
         open_to_all(dir.path());
         let socket = dir.path().join("socket");
@@ -65,7 +81,7 @@ impl PrivateBus {
         let text = format!(
             "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
              \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n<busconfig><type>{kind}</type>\
-             <listen>unix:path={}</listen><auth>EXTERNAL</auth>{rules}{LIMITS}</busconfig>",
+             <listen>unix:path={}</listen><auth>EXTERNAL</auth>{rules}{limits}</busconfig>",
             socket.display()
         );
         std::fs::write(&config, text).unwrap();

@@ -64,6 +64,26 @@ impl Raw {
         self.stream.write_all(message)
     }
 
+    /// True if the message was written, after its start to its end; false where there is no room for it now.
+    pub fn try_write(&mut self, message: &[u8]) -> io::Result<bool> {
+        self.stream.set_nonblocking(true)?;
+        let begun = self.stream.write(message);
+        self.stream.set_nonblocking(false)?;
+        match begun {
+            Ok(length) => self.stream.write_all(&message[length..]).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads what is there and forgets it.
+    pub fn discard(&mut self) {
+        let mut buffer = [0; 1 << 16];
+        let _ = self.stream.set_nonblocking(true);
+        while self.stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+        let _ = self.stream.set_nonblocking(false);
+    }
+
     pub fn read(&mut self) -> io::Result<Came> {
         let mut head = [0; 16];
         self.input.read_exact(&mut head)?;
