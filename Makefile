@@ -43,7 +43,6 @@ files := \
   units/banish.tmpfiles:$(libdir)/tmpfiles.d/banish.conf:644 \
   units/banish.catalog:$(libdir)/systemd/catalog/banish.catalog:644 \
   dbus/org.banish1.conf:$(datadir)/dbus-1/system.d/org.banish1.conf:644 \
-  dbus/org.banish1.service:$(datadir)/dbus-1/system-services/org.banish1.service:644 \
   dbus/org.banish1.policy:$(datadir)/polkit-1/actions/org.banish1.policy:644 \
   $(foreach f,$(wildcard dbus/*.xml),$(f):$(datadir)/dbus-1/interfaces/$(notdir $(f)):644) \
   $(foreach f,$(man_pages),$(f):$(datadir)/man/man$(subst .,,$(suffix $(f)))/$(notdir $(f)):644) \
@@ -53,6 +52,8 @@ files := \
   README.md:$(datadir)/doc/banish/README.md:644 \
   CHANGELOG.md:$(datadir)/doc/banish/CHANGELOG.md:644 \
   $(foreach f,$(wildcard docs/*.md),$(f):$(datadir)/doc/banish/$(notdir $(f)):644)
+# What an older version installed. By this file any local user could start a daemon that the administrator had stopped.
+outdated := $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
 # A directory that other packages bring would be missing from a machine that has none of them.
 live := $(if $(DESTDIR),,$(wildcard /run/systemd/system))
 
@@ -68,9 +69,9 @@ install: $(if $(wildcard $(built)/banishctl $(built)/banishd),,build)
 	  install -D -m $$mode "$$from" "$(DESTDIR)$$to"; done
 ifneq ($(PREFIX),/usr)
 	@sed -i 's|/usr/sbin/|$(sbindir)/|; s|/usr/bin/|$(bindir)/|' \
-	  $(addprefix $(DESTDIR)$(libdir)/systemd/system/,banishd.service banish-restore.service) \
-	  $(DESTDIR)$(datadir)/dbus-1/system-services/org.banish1.service
+	  $(addprefix $(DESTDIR)$(libdir)/systemd/system/,banishd.service banish-restore.service)
 endif
+	@rm -f -- $(outdated)
 	@set -e; for f in $(configuration); do install -D -m 644 "etc/$$f" "$(DESTDIR)$(shipped)/$$f"; done; \
 	  install -d $(addprefix $(DESTDIR)$(SYSCONFDIR)/banish/,banish.toml.d jail.d filter.d)
 	@$(if $(live),scripts/activate && echo "installed. Start it with: systemctl enable --now banishd",true)
@@ -79,6 +80,7 @@ uninstall:
 	@$(if $(live),systemctl disable --now banishd.service banish-restore.service 2>/dev/null; \
 	  ! [ -x $(bindir)/banishctl ] || $(bindir)/banishctl disarm || true,true)
 	@for f in $(files); do IFS=: read -r from to mode <<<"$$f"; rm -f -- "$(DESTDIR)$$to"; done
+	@rm -f -- $(outdated)
 	@for f in $(configuration); do rm -f -- "$(DESTDIR)$(shipped)/$$f"; done
 	@[ ! -d $(DESTDIR)$(SYSCONFDIR)/banish ] || find $(DESTDIR)$(SYSCONFDIR)/banish -depth -type d -empty -delete
 	@for d in $(shipped) $(datadir)/doc/banish; do \

@@ -109,7 +109,8 @@ pub enum Command {
     /// Take all bans out of the kernel, with or without the daemon
     ///
     /// Removes the nftables table "inet banish" and nothing else. Nothing is asked and no daemon is needed. A running
-    /// daemon puts the table back: stop it first.
+    /// daemon puts the table back: stop it first (systemctl stop banishd). Once stopped, it starts again when somebody
+    /// with the right starts it, or at the next boot; "systemctl disable banishd" keeps it from that.
     Disarm,
     /// Ask the daemon what is wrong or doubtful
     Check,
