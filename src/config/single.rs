@@ -102,7 +102,7 @@ pub fn load_filter_of_jail(layout: &Layout, jail: &str) -> LoadedFilter {
         let meant = nearest(jail, &known).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
         let text = match loaded.left_out.iter().find(|left_out| left_out.jail == jail) {
             Some(left_out) => format!("the jail {} is left out: {}", excerpt(jail), left_out.because),
-            None => format!("no jail {}{meant}", excerpt(jail)),
+            None => format!("there is no jail {}{meant}", excerpt(jail)),
         };
         problems.push(Problem { severity: Severity::Error, place: None, key: String::new(), jail: None, text });
     }

@@ -7,12 +7,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::args::{BanArgs, Global, UnbanArgs};
+use super::bans::stamp_json;
 use super::caller;
 use super::daemon::{BAN, Daemon, MANAGE, UNBAN};
 use super::ending::{Status, refused};
 use super::escape::shown;
 use super::screen::Screen;
 use super::table::counted;
+use super::when::{calendar, now};
 use crate::engine::ban::JailName;
 use crate::engine::subject::Subject;
 use crate::engine::time::Length;
@@ -30,21 +32,35 @@ pub async fn ban(global: &Global, args: &BanArgs) -> Result<Status> {
     let subject = args.subject.to_string();
     let jail = args.jail.as_ref().map_or("", JailName::as_str);
     let length = args.time.map_or(0, Length::usec);
+    // What the jail's own length is, everybody may ask.
+    let time_of_ban = match args.time {
+        Some(time) => time,
+        None => {
+            let jail = args.jail.clone().unwrap_or_else(JailName::manual);
+            Length::from_usec(daemon.jail(&jail).await?.take("BanTimeUSec")?)
+        }
+    };
     let state = daemon.manager.ban(&subject, jail, length, &args.reason, args.force).await;
     let state = state.map_err(|refusal| refused(BAN, refusal))?;
     let jail = args.jail.clone().unwrap_or_else(JailName::manual);
+    let until = now().after(time_of_ban);
+    let end = match time_of_ban {
+        Length::Permanent => "for ever".into(),
+        Length::For(_) => format!("until {}", calendar(until)),
+    };
     let mut screen = Screen::short(global);
     if global.json {
-        screen.json(&json!({ "subject": subject, "jail": jail.as_str(), "state": state }))?;
+        let until = stamp_json(until.usec());
+        screen.json(&json!({ "subject": subject, "jail": jail.as_str(), "state": state, "until": until }))?;
     } else {
         match state.as_str() {
-            "banned" => writeln!(screen, "{subject} is banned in jail {jail}.")?,
+            "banned" => writeln!(screen, "{subject} is banned in jail {jail} {end}.")?,
             "pending" => {
-                writeln!(screen, "{subject} is to be banned in jail {jail}; the kernel has not taken it yet.")?
+                writeln!(screen, "{subject} is to be banned in jail {jail} {end}; the kernel has not taken it yet.")?
             }
             "unsaved" => writeln!(
                 screen,
-                "{subject} is banned in jail {jail}, but that could not be saved: a restart may forget it."
+                "{subject} is banned in jail {jail} {end}, but that could not be saved: a restart may forget it."
             )?,
             other => writeln!(screen, "{subject} in jail {jail}: {}", shown(other))?,
         }
@@ -78,7 +94,8 @@ pub async fn unban(global: &Global, args: &UnbanArgs) -> Result<Status> {
     let lifted = lifted.map_err(|refusal| refused(UNBAN, refusal))?;
     let mut screen = Screen::short(global);
     if global.json {
-        screen.json(&json!({ "lifted": lifted }))?;
+        let subject = args.subject.as_ref().map(ToString::to_string);
+        screen.json(&json!({ "subject": subject, "lifted": lifted }))?;
     } else {
         let count = usize::try_from(lifted).unwrap_or(usize::MAX);
         writeln!(screen, "{} lifted.", counted(count, "ban"))?;
@@ -125,19 +142,23 @@ pub fn disarm(global: &Global) -> Result<Status> {
     });
     let mut screen = Screen::short(global);
     let (word, text) = match done.context("nothing was changed")? {
-        Disarmed::Removed => {
-            ("removed", "The table inet banish is removed: nobody is banned. A running banishd puts it back.")
-        }
+        Disarmed::Removed => ("removed", "The table inet banish is removed: nobody is banned."),
         Disarmed::Absent => ("absent", "There is no table inet banish: nobody was banned, and nothing was changed."),
     };
     if global.json {
         screen.json(&json!({ "table": word }))?;
     } else {
-        writeln!(screen, "{text}")?;
+        writeln!(screen, "{text}\n{AFTERWARDS}")?;
     }
     screen.finish()?;
     Ok(Status::Done)
 }
+
+/// What is to be known once the table is gone.
+const AFTERWARDS: &str = "\
+A running banishd puts it back with all bans: to stay without, stop it (systemctl stop banishd) and disarm once more.
+It starts again at the next boot, unless you disable it: systemctl disable banishd
+To lift bans and go on: banishctl unban ADDRESS, or banishctl unban --all";
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,7 @@ pub struct NotRunning;
 
 /// The daemon or the bus wants a right that the caller does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("not allowed: this needs the right {action}, which polkit gives, or to be root")]
+#[error("not allowed{}", match refusal { Refusal::NotAuthorized(_) => String::new(), _ => format!(" without the right {action}") })]
 pub struct NotAllowed {
     /// The polkit action.
     pub action: &'static str,
@@ -109,10 +109,13 @@ mod tests {
 
     #[test]
     fn a_missing_right_is_named() {
-        let error = refused("org.banish1.ban", Refusal::NotAuthorized("not you".into()));
+        let error = refused(
+            "org.banish1.ban",
+            Refusal::NotAuthorized("you may not ban (polkit action org.banish1.ban)".into()),
+        );
         let (status, text) = verdict(&error);
         assert_eq!(status, Status::NotAllowed);
-        let expected = "not allowed: this needs the right org.banish1.ban, which polkit gives, or to be root: not you";
+        let expected = "not allowed: you may not ban (polkit action org.banish1.ban)";
         assert_eq!(text.as_deref(), Some(expected));
     }
 

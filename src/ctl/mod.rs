@@ -36,7 +36,8 @@ use screen::Screen;
 
 /// Does what the command line (the program's name first) says, and tells how that ended.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(words) {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
             // Whoever would read this may be gone.
@@ -44,7 +45,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
                 let _ = error.print();
                 return Status::Done.into();
             }
-            let _ = writeln!(std::io::stderr(), "{}", shown_lines(&error.render().to_string()));
+            let _ = writeln!(std::io::stderr(), "{}{}", shown_lines(&error.render().to_string()), hint(&words));
             return Status::Usage.into();
         }
     };
@@ -57,6 +58,22 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         status
     });
     status.into()
+}
+
+/// What clap cannot know about words that make no sense to it.
+fn hint(words: &[OsString]) -> String {
+    match words
+        .iter()
+        .skip(1)
+        .filter_map(|word| word.to_str())
+        .filter(|word| !word.starts_with('-'))
+        .collect::<Vec<_>>()[..]
+    {
+        ["list", jail] if jail.parse::<crate::engine::ban::JailName>().is_ok() => {
+            format!("\nThe bans of one jail: banishctl list --jail {jail}")
+        }
+        _ => String::new(),
+    }
 }
 
 fn dispatch(global: &Global, command: Command) -> Result<Status> {

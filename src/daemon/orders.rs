@@ -32,7 +32,8 @@ impl Daemon {
     /// Lets `jail` count nothing, for `length` or until it is resumed.
     pub(super) async fn pause(&mut self, jail: JailName, length: Option<Duration>, uid: u32) -> Result<(), Refusal> {
         let length = length.map_or(Length::Permanent, Length::For);
-        let (ended, pause) = self.warden.order_pause(&jail, length, clock::now())?;
+        let (ended, pause) =
+            self.warden.order_pause(&jail, length, clock::now()).map_err(|refusal| self.explained(refusal))?;
         let until = pause.until;
         let changes = ended.map(Change::Resumed).into_iter().chain([Change::Paused(pause)]).collect();
         self.commit(Transaction { changes, ..Transaction::default() }, Durability::Command).await;
@@ -43,7 +44,8 @@ impl Daemon {
 
     /// Lets `jail` count again.
     pub(super) async fn resume(&mut self, jail: JailName, uid: u32) -> Result<(), Refusal> {
-        let Some(ended) = self.warden.order_resume(&jail, clock::now())? else { return Ok(()) };
+        let ended = self.warden.order_resume(&jail, clock::now()).map_err(|refusal| self.explained(refusal))?;
+        let Some(ended) = ended else { return Ok(()) };
         let changes = vec![Change::Resumed(ended)];
         self.commit(Transaction { changes, ..Transaction::default() }, Durability::Command).await;
         self.log.tell(Record::Resumed { jail, uid: Some(uid) });
@@ -64,7 +66,7 @@ impl Daemon {
         let stamp = clock::now();
         let number = stamp.usec().max(self.last_attempt + 1);
         let sighting = Sighting { jail: jail.clone(), address, stamp, entry: EntryRef::attempt(number) };
-        let decision = self.warden.order_attempt(&sighting, stamp)?;
+        let decision = self.warden.order_attempt(&sighting, stamp).map_err(|refusal| self.explained(refusal))?;
         self.last_attempt = number;
         self.snapshots.age();
         // With the ban that it leads to, if it does, in one commit.

@@ -2,11 +2,12 @@
 
 use super::crash::point;
 use super::effects::First;
-use super::{Daemon, clock, plan, protect, views};
+use super::{Daemon, clock, plan, protect, sys, views};
 use crate::bus::{self, FirewallState, ManagerView, Refusal, Request, Severity};
 use crate::config;
 use crate::engine::ban::JailName;
 use crate::engine::roster::State;
+use crate::engine::subject::Subject;
 use crate::engine::warden::{self, Decision};
 
 impl Daemon {
@@ -51,7 +52,7 @@ impl Daemon {
             Request::ListBans { page, answer } => {
                 let rows = match &page.jail {
                     Some(jail) if self.warden.rules(jail.as_str()).is_none() && !self.is_configured(jail) => {
-                        Err(warden::Refusal::NoSuchJail(jail.clone()).into())
+                        Err(Refusal::no_jail(jail.as_str(), self.settings.jails.iter().map(|known| &known.name)))
                     }
                     _ => Ok(views::bans(&self.warden, &page)),
                 };
@@ -76,14 +77,15 @@ impl Daemon {
         if self.firewall.is_none() {
             return Err(Refusal::FirewallUnavailable("this daemon runs without a firewall".into()));
         }
-        let decision = self.warden.order_ban(order, &protect::needed(), clock::now())?;
+        let decision = self.warden.order_ban(order, &protect::needed(), clock::now());
+        let decision = decision.map_err(|refusal| self.explained(refusal))?;
         let place = decision.ban().place.clone();
         self.carry_out(vec![decision], First::Ledger).await;
         Ok(self.warden.roster().at(&place).map_or(State::Banned, |held| held.state))
     }
 
     async fn lift(&mut self, lifted: Result<Vec<Decision>, warden::Refusal>) -> Result<u32, Refusal> {
-        let decisions = lifted?;
+        let decisions = lifted.map_err(|refusal| self.explained(refusal))?;
         let count = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
         self.carry_out(decisions, First::Ledger).await;
         Ok(count)
@@ -93,6 +95,29 @@ impl Daemon {
     fn tell_changes(&self) {
         if let Some(bus) = &self.bus {
             bus.changed();
+        }
+    }
+
+    /// The warden's refusal for who asked. The warden knows no jail that is not enabled.
+    pub(super) fn explained(&self, refusal: warden::Refusal) -> Refusal {
+        let text = refusal.to_string();
+        match refusal {
+            warden::Refusal::NoSuchJail(jail) if self.is_configured(&jail) => Refusal::NoSuchJail(format!(
+                "jail {jail} is not enabled; to enable it, write [jail.{jail}] and enabled = true into a file of \
+                 /etc/banish/jail.d, and run: banishctl reload"
+            )),
+            warden::Refusal::NoSuchJail(jail) => {
+                Refusal::no_jail(jail.as_str(), self.settings.jails.iter().map(|known| &known.name))
+            }
+            warden::Refusal::CountsNothing(_) => Refusal::NoSuchJail(text),
+            warden::Refusal::NotBanned { .. } => Refusal::NotBanned(text),
+            warden::Refusal::Ignored { subject, jail } if is_own(&subject) => Refusal::Ignored(format!(
+                "{subject} is an address of this machine, and jail {jail} leaves those alone (ignoreself)"
+            )),
+            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) | warden::Refusal::Paused(_) => {
+                Refusal::Ignored(text)
+            }
+            warden::Refusal::Protected { .. } | warden::Refusal::Reserved { .. } => Refusal::Protected(text),
         }
     }
 
@@ -195,16 +220,6 @@ fn place_of(problem: &config::Problem) -> String {
     )
 }
 
-impl From<warden::Refusal> for Refusal {
-    fn from(refusal: warden::Refusal) -> Refusal {
-        let text = refusal.to_string();
-        match refusal {
-            warden::Refusal::NoSuchJail(_) | warden::Refusal::CountsNothing(_) => Refusal::NoSuchJail(text),
-            warden::Refusal::NotBanned { .. } => Refusal::NotBanned(text),
-            warden::Refusal::Ignored { .. } | warden::Refusal::OnlyReports(_) | warden::Refusal::Paused(_) => {
-                Refusal::Ignored(text)
-            }
-            warden::Refusal::Protected { .. } | warden::Refusal::Reserved { .. } => Refusal::Protected(text),
-        }
-    }
+fn is_own(subject: &Subject) -> bool {
+    sys::interface_addresses().is_ok_and(|own| own.into_iter().any(|address| *subject == Subject::host(address)))
 }

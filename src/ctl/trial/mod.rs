@@ -140,6 +140,7 @@ fn filter(global: &Global, args: &TestArgs) -> Result<(Arc<Definition>, Arc<Filt
     }
     match loaded.filter {
         Some(found) if !any_error(&loaded.problems) => Ok(found),
+        _ if args.jail.is_some() => bail!("the filter of jail {} cannot be used", shown(what)),
         _ => bail!("the filter {} cannot be used", shown(what)),
     }
 }
