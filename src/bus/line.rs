@@ -206,8 +206,7 @@ impl Post {
     async fn read(self: Arc<Self>, line: Line, stream: Arc<UnixStream>, mut bytes: Vec<u8>) {
         let mut skip = 0;
         let mut chunk = vec![0; 64 << 10];
-        loop {
-            let Some(used) = self.split(line, &bytes, &mut skip) else { break };
+        while let Some(used) = self.split(line, &bytes, &mut skip) {
             bytes.drain(..used);
             if stream.readable().await.is_err() {
                 break;
