@@ -30,6 +30,11 @@ impl Allowance {
         self.left -= bytes as f64;
     }
 
+    /// Gives back `bytes` that were taken.
+    pub fn give(&mut self, bytes: usize) {
+        self.left = (self.left + bytes as f64).min(self.most);
+    }
+
     /// Is it full, so that a new one would be the same?
     pub fn is_full(&mut self, now: Instant) -> bool {
         self.any(now) && self.left >= self.most
