@@ -68,25 +68,34 @@ install: $(if $(wildcard $(built)/banishctl $(built)/banishd),,build)
 	@set -e; for f in $(files); do IFS=: read -r from to mode <<<"$$f"; \
 	  install -D -m $$mode "$$from" "$(DESTDIR)$$to"; done
 ifneq ($(PREFIX),/usr)
-	@sed -i 's|/usr/sbin/|$(sbindir)/|; s|/usr/bin/|$(bindir)/|' \
-	  $(addprefix $(DESTDIR)$(libdir)/systemd/system/,banishd.service banish-restore.service)
+	@set -e; for f in systemd/system/banishd.service systemd/system/banish-restore.service; do \
+	  sed -i 's|/usr/sbin/|$(sbindir)/|; s|/usr/bin/|$(bindir)/|' "$(DESTDIR)$(libdir)/$$f"; done
 endif
 	@rm -f -- $(outdated)
 	@set -e; for f in $(configuration); do install -D -m 644 "etc/$$f" "$(DESTDIR)$(shipped)/$$f"; done; \
-	  install -d $(addprefix $(DESTDIR)$(SYSCONFDIR)/banish/,banish.toml.d jail.d filter.d)
-	@$(if $(live),scripts/activate && echo "installed. Start it with: systemctl enable --now banishd",true)
+	  for d in banish.toml.d jail.d filter.d; do install -d "$(DESTDIR)$(SYSCONFDIR)/banish/$$d"; done
+ifneq ($(live),)
+	@scripts/activate
+	@if systemctl is-active --quiet banishd.service; then \
+	  echo "installed. The banishd that runs is still the former program. Go on with: systemctl restart banishd"; \
+	  echo "(bans stay in force meanwhile, and what is logged meanwhile is counted)"; \
+	else echo "installed. Start it with: systemctl enable --now banishd"; fi
+endif
 
 uninstall:
-	@$(if $(live),systemctl disable --now banishd.service banish-restore.service 2>/dev/null; \
-	  ! [ -x $(bindir)/banishctl ] || $(bindir)/banishctl disarm || true,true)
+ifneq ($(live),)
+	@for unit in banishd.service banish-restore.service; do systemctl disable --now $$unit 2>/dev/null; done; \
+	  ! [ -x "$(DESTDIR)$(bindir)/banishctl" ] || "$(DESTDIR)$(bindir)/banishctl" disarm || true
+endif
 	@for f in $(files); do IFS=: read -r from to mode <<<"$$f"; rm -f -- "$(DESTDIR)$$to"; done
 	@rm -f -- $(outdated)
 	@for f in $(configuration); do rm -f -- "$(DESTDIR)$(shipped)/$$f"; done
-	@[ ! -d $(DESTDIR)$(SYSCONFDIR)/banish ] || find $(DESTDIR)$(SYSCONFDIR)/banish -depth -type d -empty -delete
-	@for d in $(shipped) $(datadir)/doc/banish; do \
-	  [ ! -d $(DESTDIR)$$d ] || find $(DESTDIR)$$d -depth -type d -empty -delete; done
-	@$(if $(live),systemctl daemon-reload && journalctl --update-catalog,true)
-	@$(if $(live),echo "removed. The ledger stays in /var/lib/banish, your configuration in $(SYSCONFDIR)/banish",true)
+	@for d in $(SYSCONFDIR)/banish $(shipped) $(datadir)/doc/banish; do \
+	  [ ! -d "$(DESTDIR)$$d" ] || find "$(DESTDIR)$$d" -depth -type d -empty -delete; done
+ifneq ($(live),)
+	@systemctl daemon-reload && journalctl --update-catalog
+	@echo "removed. The ledger stays in /var/lib/banish, your configuration in $(SYSCONFDIR)/banish"
+endif
 
 test:
 	@tests/run
