@@ -129,6 +129,21 @@ impl Drop for Running {
 }
 
 #[test]
+fn a_journal_that_cannot_be_read_yet_is_waited_for() {
+    in_space(|| {
+        let Some(world) = World::new() else { return };
+        world.root.log(failures("192.0.2.10", 5, now() - 60 * SECOND));
+        let (journal, away) = (world.root.root().join("journal"), world.root.root().join("away"));
+        std::fs::rename(&journal, &away).unwrap();
+        let running = daemon::Running::start(world.root.root(), PATIENCE);
+        assert!(running.has_said("cannot read the journal directory "), "{}", running.said());
+        std::fs::rename(&away, &journal).unwrap();
+        until("what it has missed is a ban", || elements("sshd4_32") == ["192.0.2.10"]);
+        running.stop();
+    });
+}
+
+#[test]
 fn a_dry_run_prints_its_decisions_and_leaves_no_trace() {
     in_space(|| {
         let Some(world) = World::new() else { return };

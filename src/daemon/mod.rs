@@ -68,7 +68,7 @@ pub enum StartError {
     /// There is no netlink to be had.
     #[error("cannot reach the kernel's firewall")]
     Firewall(#[source] firewall::FirewallError),
-    /// There is no journal to read.
+    /// There is no journal to read: for a run by hand, or where no thread can be had to read it.
     #[error("cannot read the journal")]
     Journal(#[source] JournalError),
     /// The bus is there but does not let us serve.

@@ -261,11 +261,16 @@ pub(super) struct Wanted {
 }
 
 impl Daemon {
-    /// Opens this machine's own journal, or what the options name in its place.
+    /// Opens this machine's own journal, or what the options name in its place. A daemon waits for one that cannot be
+    /// read yet: meanwhile it keeps the bans in force and does what it is ordered to.
     pub(super) fn read_local(&mut self, wanted: Wanted) -> Result<(), JournalError> {
         // Files are given to be read from their beginning.
         let start = self.readings.start(&wanted, &self.settings, self.reads_files());
-        self.add(wanted, start, Handle::spawn)
+        if self.options.once || self.options.dry_run {
+            self.add(wanted, start, Handle::spawn)
+        } else {
+            self.add(wanted, start, Handle::spawn_patient)
+        }
     }
 
     pub(super) fn add(

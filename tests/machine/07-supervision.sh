@@ -40,6 +40,35 @@ check "and after a rotation" within 40 banned 192.0.2.32
 equal "by the same process" "$pid" "$(main_pid)"
 end_clients
 
+check "an administrator restarts as often as he likes" m sh -c 'for i in $(seq 15); do systemctl restart banishd.service || exit 1; done'
+
+# What keeps it from starting goes away after more starts than a limit would allow.
+m sh -c 'mkdir -p /run/systemd/system/banishd.service.d
+printf "[Service]\nRestartSec=300ms\nExecStartPre=/usr/bin/test -e /run/may-start\n" >/run/systemd/system/banishd.service.d/test.conf; systemctl daemon-reload'
+refuse "(it cannot start)" m systemctl restart banishd.service
+tries() { [ "$(m systemctl show -P NRestarts banishd.service)" -ge 15 ]; }
+check "it is tried again and again" within 60 tries
+m touch /run/may-start
+check "and starts by itself when it can" within 30 m systemctl is-active banishd.service
+m sh -c 'rm -r /run/systemd/system/banishd.service.d /run/may-start; systemctl daemon-reload'
+check "(with the unit as it was)" m systemctl restart banishd.service
+
+journals() { m sh -c 'for d in /var/log/journal /run/log/journal; do [ ! -d $d ] || chmod '"$1"' $d; done'; }
+within 30 caught_up; m banishctl unban 192.0.2.39 >/dev/null
+journals 0000
+check "it starts though it may read no journal" m systemctl restart banishd.service
+unread() { m banishctl check 2>&1 | grep -q 'journal local cannot be read'; }
+check "and says so" within 10 unread
+check "the bans are in force" cut_off 192.0.2.38
+check "and orders are taken" m banishctl ban 192.0.2.33
+failed_logins 192.0.2.34
+check "(five failures are logged)" within 60 failures_logged 5 192.0.2.34
+pid=$(main_pid)
+journals 2755
+check "what it has missed is counted when it may read again" within 90 banned 192.0.2.34
+equal "by the same process" "$pid" "$(main_pid)"
+end_clients
+
 m systemctl stop banishd.service
 check "a stopped daemon leaves the bans in the kernel" cut_off 192.0.2.38
 check "banishctl disarm works without the daemon" m banishctl disarm
