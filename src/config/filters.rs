@@ -14,7 +14,7 @@ use super::merged::{Item, Merged, Table, excerpt};
 use super::problem::{Problem, Severity};
 use super::source::{NORMAL, Source, strings};
 use super::words::nearest;
-use crate::engine::filter::{Definition, Filter};
+use crate::engine::filter::{Definition, Filter, STATES_LIMIT};
 
 /// All configurations together look at no more different fields than that.
 const FIELD_LIMIT: usize = 1000;
@@ -83,6 +83,8 @@ pub(super) struct Filters<'a> {
     sources: BTreeMap<&'a str, Option<Source<'a>>>,
     ready: BTreeMap<(String, String), Option<Compiled>>,
     fields: BTreeSet<String>,
+    /// How many states the filters may still have.
+    states: usize,
 }
 
 /// The filter of a jail, in its mode.
@@ -99,7 +101,14 @@ pub(super) type Compiled = (Arc<Definition>, Arc<Filter>);
 impl<'a> Filters<'a> {
     /// Takes the files, by the names of their filters.
     pub(super) fn new(files: &'a BTreeMap<String, Files<'a>>, sparing: bool) -> Filters<'a> {
-        Filters { sparing, files, sources: BTreeMap::new(), ready: BTreeMap::new(), fields: BTreeSet::new() }
+        Filters {
+            sparing,
+            files,
+            sources: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            fields: BTreeSet::new(),
+            states: STATES_LIMIT,
+        }
     }
 
     /// Reads the filter's file, if it is there and has not been read, and tells what is wrong with it.
@@ -233,7 +242,7 @@ impl<'a> Filters<'a> {
         let source = self.sources.get(name)?.as_ref()?;
         let lists = source.in_mode(mode, journalmatch);
         let definition = source.definition(name, &lists);
-        let filter = match Filter::compile(&definition) {
+        let filter = match Filter::compile_within(&definition, self.states) {
             Ok(filter) => filter,
             Err(faults) => {
                 // Beside what was wrong before, only faults that cannot come from it are worth a line.
@@ -253,6 +262,7 @@ impl<'a> Filters<'a> {
             return None;
         }
         self.fields.extend(new);
+        self.states = self.states.saturating_sub(filter.states());
         Some((Arc::new(definition), Arc::new(filter)))
     }
 }

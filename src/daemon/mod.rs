@@ -218,12 +218,18 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let (log, thread) =
         if options.dry_run { (Log::silent(), None) } else { Log::start().map(|(log, thread)| (log, Some(thread)))? };
     let (mut daemon, mut inbox) = Daemon::open(options, log).await?;
+    give_back_memory();
     daemon.serve(&mut inbox).await;
     daemon.close(inbox).await;
     if let Some(thread) = thread {
         thread.finish();
     }
     Ok(())
+}
+
+/// Gives back what a load of the configuration took, beside the loop: it may be much.
+fn give_back_memory() {
+    tokio::task::spawn_blocking(sys::give_back_memory);
 }
 
 impl Daemon {
@@ -248,11 +254,20 @@ impl Daemon {
             Event::Request(request) => self.answer(request).await,
             Event::Notices(notices) => self.heal(notices).await,
             Event::Aside(Aside::Pulse(alive)) => self.pulse(alive),
-            Event::Aside(Aside::Loaded(load)) => self.reloaded(*load).await,
+            Event::Aside(Aside::Loaded(load)) => {
+                self.reloaded(*load).await;
+                give_back_memory();
+            }
             Event::Aside(Aside::Heard(answers)) => self.heard(answers).await,
             Event::Aside(Aside::Found(found)) => self.found(found).await,
             Event::Aside(Aside::Hangs(source)) => self.hangs(source).await,
-            Event::Past(past) => self.fed(past).await,
+            Event::Past(past) => {
+                let last = past.is_last();
+                self.fed(past).await;
+                if last {
+                    give_back_memory();
+                }
+            }
             Event::Aside(Aside::Served(served)) => self.served(served),
             Event::Aside(Aside::Reopened(opened)) => self.ledger_reopened(*opened).await,
             Event::Stop => self.stop = true,

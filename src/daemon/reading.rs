@@ -32,7 +32,11 @@ impl Daemon {
                 let source = self.readings.at(at).name.clone();
                 self.log.tell(Record::JournalGap { source, seconds });
             }
-            News::Replaced { at: cursor } => self.replaced(at, cursor),
+            News::Replaced { at: cursor } => {
+                self.replaced(at, cursor);
+                // The former filters are gone.
+                super::give_back_memory();
+            }
             News::Saved { cursor, sessions } => self.saved(at, cursor, sessions).await,
             News::Failed { error } => {
                 let error = super::effects::chain(&error);

@@ -39,6 +39,13 @@ pub(super) struct PastOf {
     error: Option<String>,
 }
 
+impl PastOf {
+    /// Does no more come?
+    pub(super) fn is_last(&self) -> bool {
+        self.last
+    }
+}
+
 /// So many sightings are handed to the loop at once.
 const PIECE: usize = 2048;
 /// What was refused shortly before the end of the past is decided on by entries behind it: so often it is looked whether

@@ -1,4 +1,5 @@
-//! What libc alone can tell: the addresses of this machine's interfaces, and that its clock was set.
+//! What libc alone can tell or do: the addresses of this machine's interfaces, that its clock was set, and giving back
+//! memory.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -106,6 +107,16 @@ fn arm(timer: &OwnedFd) -> io::Result<()> {
     // A clock that was set since is told by ECANCELED, and the timer is armed all the same.
     let error = io::Error::last_os_error();
     if set == 0 || error.raw_os_error() == Some(libc::ECANCELED) { Ok(()) } else { Err(error) }
+}
+
+/// Gives back to the system what the allocator keeps of freed memory. It keeps all of it by itself where something small
+/// above it is in use, and a load of the configuration takes many times what is left of it.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no pointers; glibc locks its arenas itself.
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// Ends this process as `kill -9` does: nothing more is done, by no thread.

@@ -309,6 +309,8 @@ impl Reader {
         self.examine.resume(&former.sessions());
         // What the successor goes on holding back, it holds since before its first entry.
         self.marks = VecDeque::from([(0, checkpoint), (self.examine.examined() + 1, self.position)]);
+        // Who hears of it gives back the memory.
+        drop(former);
         if !matches!(drained, Err(Halt::Stopped)) {
             self.line.send(News::Replaced { at: self.position })?;
         }

@@ -26,6 +26,8 @@ const BACKTRACK_LIMIT_LONG: usize = BACKTRACK_LIMIT * SHORT / VALUE_LIMIT;
 const SHORT: usize = 1024;
 /// The most instructions of a compiled pattern.
 const PROGRAM_LIMIT: usize = 100_000;
+/// The most bytes of each piece of it that the linear-time engine searches for.
+const PIECE_LIMIT: usize = 8 << 20;
 
 /// A pattern that backtracks.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Backtracking {
         Ok(Backtracking {
             short: regex(BACKTRACK_LIMIT)?,
             long: regex(BACKTRACK_LIMIT_LONG)?,
-            shadow: linear::single(shadow)?,
+            shadow: linear::single(shadow, linear::SMALL_CACHE_LIMIT)?,
             from_start,
             looks_behind_end: pattern.looks_behind_end,
             given_up: AtomicU64::new(0),
@@ -94,8 +96,8 @@ fn build(text: &str, limit: usize) -> Result<fancy_regex::Regex, Error> {
         .unicode_mode(false)
         .backtrack_limit(limit)
         .max_prog_size(PROGRAM_LIMIT)
-        .delegate_size_limit(linear::PROGRAM_LIMIT)
-        .delegate_dfa_size_limit(linear::CACHE_LIMIT)
+        .delegate_size_limit(PIECE_LIMIT)
+        .delegate_dfa_size_limit(linear::SMALL_CACHE_LIMIT)
         .build()
 }
 
@@ -125,10 +127,15 @@ fn is_about_length(error: &CompileError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::engine::Engine;
+    use super::super::allowance::{Allowance, STATES_LIMIT};
+    use super::super::engine::{Engine, Understood};
     use super::super::patterns::Pattern;
     use super::*;
     use proptest::prelude::*;
+
+    fn understood(pattern: &str) -> Result<Understood, Flaw> {
+        Engine::of(pattern, &mut Allowance::new(STATES_LIMIT))
+    }
 
     fn text(bytes: &[u8], cut: bool) -> Text<'_> {
         Text { bytes, cut }
@@ -136,14 +143,14 @@ mod tests {
 
     /// The groups by name, or nothing where it does not match.
     fn groups(pattern: &str, bytes: &[u8], cut: bool) -> Option<Vec<(String, Vec<u8>)>> {
-        let understood = Engine::of(pattern).unwrap_or_else(|flaw| panic!("{pattern}: {flaw:?}"));
-        let engine = understood.engine.alone(&understood.text).unwrap();
+        let understood = understood(pattern).unwrap_or_else(|flaw| panic!("{pattern}: {flaw:?}"));
+        let engine = understood.engine.alone(1).unwrap();
         let mut memory = engine.memory();
         engine.search(text(bytes, cut), &mut memory).then(|| engine.named(&memory, bytes))
     }
 
     fn matches(pattern: &str, bytes: &[u8]) -> bool {
-        assert!(Pattern::new(pattern).unwrap().backtracks(), "{pattern}");
+        assert!(Pattern::new(pattern, &mut Allowance::new(STATES_LIMIT)).unwrap().backtracks(), "{pattern}");
         groups(pattern, bytes, false).is_some()
     }
 
@@ -174,11 +181,11 @@ mod tests {
 
     #[test]
     fn a_search_that_takes_too_long_ends_and_is_counted() {
-        let engine = Engine::of("^(?:a|aa|aaa)*b(?!c)$").unwrap().engine;
+        let engine = understood("^(?:a|aa|aaa)*b(?!c)$").unwrap().engine;
         let mut memory = engine.memory();
         assert!(!engine.search(text(&[b'a'; 200], false), &mut memory));
         assert!(!memory.gave_up(), "it gave an answer");
-        let engine = Engine::of("^(?:a|aa|aaa)*(?<=b)$").unwrap().engine;
+        let engine = understood("^(?:a|aa|aaa)*(?<=b)$").unwrap().engine;
         let mut memory = engine.memory();
         assert!(!engine.search(text(&[b'a'; 200], false), &mut memory));
         assert!(memory.gave_up());
@@ -188,7 +195,7 @@ mod tests {
 
     #[test]
     fn in_long_texts_a_search_ends_sooner() {
-        let engine = Engine::of("^(?:a(?!x))*z(?!y)y$").unwrap().engine;
+        let engine = understood("^(?:a(?!x))*z(?!y)y$").unwrap().engine;
         let mut memory = engine.memory();
         let tried = |length: usize, memory: &mut _| {
             let bytes = [&vec![b'a'; length][..], b"zy"].concat();
@@ -213,7 +220,7 @@ mod tests {
     #[test]
     fn what_the_engine_refuses_has_its_place() {
         for (pattern, place) in [("^(?<=a)(?<=ab?)c", 7), ("(?<!a+)b", 0), ("(?<=(a|bc*))d", 0)] {
-            let flaw = Pattern::new(pattern).expect_err(pattern);
+            let flaw = Pattern::new(pattern, &mut Allowance::new(STATES_LIMIT)).expect_err(pattern);
             assert_eq!(flaw.offset, Some(place), "{pattern}: {flaw:?}");
             assert!(flaw.reason.contains("one length"), "{flaw:?}");
         }
@@ -221,10 +228,10 @@ mod tests {
 
     /// The same pattern in both engines: a look-around that always holds makes the other one take it.
     fn both(pattern: &str, text: &[u8], cut: bool) {
-        let Ok(linear) = Engine::of(pattern) else { return };
+        let Ok(linear) = understood(pattern) else { return };
         assert!(!linear.engine.backtracks());
         // It gives up where the other one never does.
-        let forced = Engine::of(&format!(r"(?<!\x00\x01\x02){pattern}")).unwrap();
+        let forced = understood(&format!(r"(?<!\x00\x01\x02){pattern}")).unwrap();
         let mut memory = forced.engine.memory();
         let found = forced.engine.search(Text { bytes: text, cut }, &mut memory);
         if memory.gave_up() {
@@ -253,7 +260,7 @@ mod tests {
             // Where a text was cut the other engine says less: it does not tell what it asks behind the end.
             if !cut {
                 both(&pattern, &text, false);
-            } else if let Ok(forced) = Engine::of(&format!(r"(?<!\x00\x01\x02){pattern}")) {
+            } else if let Ok(forced) = understood(&format!(r"(?<!\x00\x01\x02){pattern}")) {
                 let mut memory = forced.engine.memory();
                 if forced.engine.search(Text { bytes: &text, cut }, &mut memory) {
                     prop_assert!(groups(&pattern, &text, true).is_some(), "{}", pattern);

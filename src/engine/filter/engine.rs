@@ -5,8 +5,10 @@ use std::sync::Arc;
 use regex_automata::Span;
 use regex_syntax::hir::{Hir, Look};
 
+use super::allowance::Allowance;
 use super::backtracking::Backtracking;
 use super::dialect::{self, Flaw};
+use super::halves::Room;
 use super::linear::{self, Linear};
 use crate::engine::entry::Text;
 
@@ -45,8 +47,9 @@ pub(super) struct Understood {
 
 impl Engine {
     /// Understands a pattern of fail2ban's.
-    pub(super) fn of(source: &str) -> Result<Understood, Flaw> {
+    pub(super) fn of(source: &str, allowance: &mut Allowance) -> Result<Understood, Flaw> {
         let translation = dialect::translate(source)?;
+        allowance.take(&translation)?;
         let plain = &translation.plain;
         let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(&plain.text);
         let hir: Hir = hir.map_err(|error| {
@@ -61,7 +64,7 @@ impl Engine {
         let to_end = hir.properties().look_set_suffix().contains(Look::End);
         let (kind, names) = match &translation.demanding {
             None => {
-                let linear = Linear::new(&plain.text, &hir, to_end)?;
+                let linear = Linear::new(&plain.text, to_end)?;
                 let names = linear.names();
                 (Kind::Linear(Box::new(linear)), names)
             }
@@ -75,10 +78,10 @@ impl Engine {
         Ok(Understood { engine: Engine { kind, names }, text: translation.plain.text, from_start, to_end })
     }
 
-    /// Makes a linear one ready for texts that may or may not match; the other is.
-    pub(super) fn alone(self, text: &str) -> Result<Engine, Flaw> {
+    /// Makes a linear one, one of so many, ready for texts that may or may not match; the other is.
+    pub(super) fn alone(self, among: usize) -> Result<Engine, Flaw> {
         let kind = match self.kind {
-            Kind::Linear(linear) => Kind::Linear(Box::new(linear.alone(text)?)),
+            Kind::Linear(linear) => Kind::Linear(Box::new(linear.alone(among)?)),
             Kind::Backtracking(engine) => Kind::Backtracking(engine),
         };
         Ok(Engine { kind, ..self })
@@ -128,9 +131,9 @@ impl Engine {
     }
 
     /// The groups of a match that starts where the text does and is known to be there.
-    pub(super) fn read(&self, text: Text<'_>, memory: &mut Memory) {
+    pub(super) fn read(&self, text: Text<'_>, memory: &mut Memory, room: &Room) {
         match (&self.kind, &mut memory.linear) {
-            (Kind::Linear(linear), Some(own)) => linear.read(text, own, &mut memory.spans),
+            (Kind::Linear(linear), Some(own)) => linear.read(text, own, &mut memory.spans, room),
             // What this one finds is read already.
             (Kind::Backtracking(_), _) | (Kind::Linear(_), None) => {}
         }

@@ -5,6 +5,8 @@
 //! begin. A greedy run prefers just that place, whatever the head is; so if the head's own first choice ends before it
 //! and all bytes between are the run's, this is the match that backtracking finds first. Otherwise nothing is said.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
@@ -16,6 +18,10 @@ use regex_syntax::hir::{Capture, Class, ClassBytes, ClassBytesRange, Hir, HirKin
 
 /// The most that the automata of a half may need, in bytes. A half that needs more has another engine, or none.
 const AUTOMATON_LIMIT: usize = 256 << 10;
+
+/// The most that the halves of all patterns of a set may need, in bytes: those of some forty, the most that a shipped
+/// filter has.
+const ROOM: usize = 8 << 20;
 
 /// A pattern cut at its first greedy run.
 #[derive(Clone, Debug)]
@@ -65,7 +71,35 @@ enum EngineMemory {
     Backtrack(Option<onepass::Cache>, backtrack::Cache),
 }
 
+/// The room that the halves of all patterns of a set share, in bytes.
+#[derive(Debug)]
+pub(super) struct Room(AtomicUsize);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(AtomicUsize::new(ROOM))
+    }
+}
+
+impl Room {
+    /// Takes so much of it; `false` where that is not left.
+    fn take(&self, bytes: usize) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+}
+
 impl Halves {
+    /// The halves of a pattern of the linear-time engine's, where there are any and there is room for them.
+    pub(super) fn within(room: &Room, text: &str) -> Option<Box<Halves>> {
+        let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(text).ok()?;
+        Halves::of(&hir).filter(|halves| room.take(halves.size())).map(Box::new)
+    }
+
+    /// In bytes, with the memory of one search.
+    fn size(&self) -> usize {
+        self.head.size() + self.tail.size() + self.back.memory_usage() + AUTOMATON_LIMIT
+    }
+
     /// Cuts a pattern that is tied to both ends of the text; `None` where there is no place to cut it at.
     pub(super) fn of(pattern: &Hir) -> Option<Halves> {
         let HirKind::Concat(parts) = pattern.kind() else { return None };
@@ -142,6 +176,17 @@ impl Half {
         }
         let first = first_choice(half).and_then(|first| one_pass(self::nfa(&first)?));
         BoundedBacktracker::new_from_nfa(nfa).ok().map(|engine| Half::Backtrack(first, engine))
+    }
+
+    /// In bytes.
+    fn size(&self) -> usize {
+        match self {
+            Half::OnePass(engine) => engine.memory_usage() + engine.get_nfa().memory_usage(),
+            Half::Backtrack(first, engine) => {
+                let first = first.as_ref().map_or(0, |first| first.memory_usage() + first.get_nfa().memory_usage());
+                first + engine.get_nfa().memory_usage()
+            }
+        }
     }
 
     fn memory(&self) -> HalfMemory {

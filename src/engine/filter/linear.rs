@@ -1,5 +1,7 @@
 //! Patterns that need no backtracking: a search takes time in proportion to the text, whatever the two are.
 
+use std::sync::OnceLock;
+
 use regex::bytes::{CaptureLocations, Regex, RegexBuilder};
 use regex_automata::meta;
 use regex_automata::nfa::thompson::pikevm::{self, PikeVM};
@@ -8,16 +10,20 @@ use regex_automata::util::captures::Captures;
 use regex_automata::util::primitives::PatternID;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, Span};
-use regex_syntax::hir::Hir;
 
 use super::dialect::Flaw;
-use super::halves::{self, Halves};
+use super::halves::{self, Halves, Room};
 use crate::engine::entry::Text;
 
-/// The most that one set of patterns may need when compiled, in bytes: some thousand ordinary patterns.
+/// The most that one set of patterns may need when compiled, in bytes. What is as large has been refused before it is
+/// compiled.
 pub(super) const PROGRAM_LIMIT: usize = 32 << 20;
 /// What the engine may keep of the automaton it builds as it goes, per set, in bytes.
-pub(super) const CACHE_LIMIT: usize = 2 << 20;
+const CACHE_LIMIT: usize = 2 << 20;
+/// What it may keep of all automata of patterns that are asked one by one.
+const ALL_CACHES_LIMIT: usize = 8 << 20;
+/// What it may keep of each of these where they are many. Which texts come is a stranger's choice, and they fill it.
+pub(super) const SMALL_CACHE_LIMIT: usize = 32 << 10;
 
 /// Several patterns that are asked all at once.
 pub(super) fn together(texts: &[&str]) -> Result<meta::Regex, Flaw> {
@@ -29,9 +35,9 @@ pub(super) fn together(texts: &[&str]) -> Result<meta::Regex, Flaw> {
     })
 }
 
-/// One pattern that is asked by itself, for whole texts.
-pub(super) fn single(text: &str) -> Result<Regex, Flaw> {
-    let single = RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(CACHE_LIMIT).build();
+/// One pattern that is asked by itself, for whole texts, and what the engine may keep of its automaton.
+pub(super) fn single(text: &str, cache: usize) -> Result<Regex, Flaw> {
+    let single = RegexBuilder::new(text).unicode(false).size_limit(PROGRAM_LIMIT).dfa_size_limit(cache).build();
     single.map_err(|error| match error {
         regex::Error::CompiledTooBig(limit) => too_large(limit),
         error => Flaw::whole(error.to_string()),
@@ -56,10 +62,12 @@ fn bytes() -> syntax::Config {
 /// One pattern that tells its groups.
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
+    text: Box<str>,
     /// For whole texts that may or may not match: only where the pattern is searched for alone.
     single: Option<Regex>,
-    /// The quickest at groups, for whole texts known to match, where the pattern allows it.
-    halves: Option<Halves>,
+    /// The quickest at groups, for whole texts known to match, where the pattern allows it. Made at the first match:
+    /// most patterns never match anything, and these automata are larger than everything else here.
+    halves: OnceLock<Option<Box<Halves>>>,
     /// The next quickest in short texts, for those known to match.
     groups: backtrack::BoundedBacktracker,
     /// For texts whose end is not known, which the others cannot be told of, and for those that `groups` gives up on.
@@ -72,6 +80,7 @@ pub(super) struct Linear {
 #[derive(Debug)]
 pub(super) struct Memory {
     locations: Option<CaptureLocations>,
+    /// Made when first needed.
     halves: Option<halves::Memory>,
     groups: backtrack::Cache,
     /// Made when first needed.
@@ -82,7 +91,7 @@ pub(super) struct Memory {
 type Spans = Vec<Option<Span>>;
 
 impl Linear {
-    pub(super) fn new(text: &str, hir: &Hir, to_end: bool) -> Result<Linear, Flaw> {
+    pub(super) fn new(text: &str, to_end: bool) -> Result<Linear, Flaw> {
         let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PROGRAM_LIMIT));
         let groups = backtrack::Builder::new().syntax(bytes()).thompson(nfa).build(text);
         let groups = groups.map_err(|error| match error.size_limit() {
@@ -90,7 +99,7 @@ impl Linear {
             None => Flaw::whole(error.to_string()),
         })?;
         let patient = PikeVM::new_from_nfa(groups.get_nfa().clone()).map_err(|error| Flaw::whole(error.to_string()))?;
-        Ok(Linear { single: None, halves: Halves::of(hir), groups, patient, to_end })
+        Ok(Linear { text: text.into(), single: None, halves: OnceLock::new(), groups, patient, to_end })
     }
 
     /// The names of its groups, by their numbers.
@@ -102,16 +111,17 @@ impl Linear {
     pub(super) fn memory(&self) -> Memory {
         Memory {
             locations: self.single.as_ref().map(Regex::capture_locations),
-            halves: self.halves.as_ref().map(Halves::memory),
+            halves: None,
             groups: self.groups.create_cache(),
             patient: None,
             captures: self.groups.create_captures(),
         }
     }
 
-    /// Makes ready for texts that may or may not match.
-    pub(super) fn alone(self, text: &str) -> Result<Linear, Flaw> {
-        Ok(Linear { single: Some(single(text)?), ..self })
+    /// Makes ready for texts that may or may not match; so many share the room for automata.
+    pub(super) fn alone(self, among: usize) -> Result<Linear, Flaw> {
+        let cache = (ALL_CACHES_LIMIT / among.max(1)).clamp(SMALL_CACHE_LIMIT, CACHE_LIMIT);
+        Ok(Linear { single: Some(single(&self.text, cache)?), ..self })
     }
 
     /// Does it match? Where its groups stand is then in `spans`.
@@ -134,8 +144,11 @@ impl Linear {
     }
 
     /// The groups of a match that starts where the text does and is known to be there.
-    pub(super) fn read(&self, text: Text<'_>, memory: &mut Memory, spans: &mut Spans) {
-        if let (Some(halves), Some(own), false) = (&self.halves, &mut memory.halves, text.cut) {
+    pub(super) fn read(&self, text: Text<'_>, memory: &mut Memory, spans: &mut Spans, room: &Room) {
+        let halves =
+            if text.cut { None } else { self.halves.get_or_init(|| Halves::within(room, &self.text)).as_ref() };
+        if let Some(halves) = halves {
+            let own = memory.halves.get_or_insert_with(|| halves.memory());
             spans.clear();
             spans.resize(memory.captures.group_info().group_len(PatternID::ZERO), None);
             if halves.read(text.bytes, own, spans) {

@@ -28,6 +28,7 @@
 //!
 //! The last three tags are ours; the others mean what they mean in fail2ban.
 
+mod allowance;
 mod backtracking;
 mod dialect;
 mod engine;
@@ -48,12 +49,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub(super) use process::Process;
 pub(super) use refusal::Refusal;
 pub use refusal::WAIT;
+pub use allowance::STATES_LIMIT;
 pub(super) use session::{Key as SessionKey, Session};
 pub use session::{OpenSessions, SESSION_LIMIT};
 pub use sieve::{Held, Hit, Sieve, TERM_LIMIT};
 pub use trial::{Outcome, Overdue, Trial, Verdict};
 
 use super::entry::Field;
+use allowance::Allowance;
 use dialect::Flaw;
 use origin::Branch;
 use patterns::{Pattern, PatternSet};
@@ -175,6 +178,7 @@ pub struct Filter {
     unanchored: Vec<Part>,
     /// Needs any pattern backtracking?
     backtracks: bool,
+    states: usize,
 }
 
 impl Filter {
@@ -183,9 +187,17 @@ impl Filter {
     /// # Errors
     /// Everything that is wrong with it, in the order of [`Part`].
     pub fn compile(definition: &Definition) -> Result<Filter, Vec<Fault>> {
+        Filter::compile_within(definition, STATES_LIMIT)
+    }
+
+    /// As [`Filter::compile`], where no more than so many [states](Filter::states) are left.
+    ///
+    /// # Errors
+    /// As those of [`Filter::compile`].
+    pub fn compile_within(definition: &Definition, states: usize) -> Result<Filter, Vec<Fault>> {
         let mut faults = Vec::new();
         let branches = origins(definition, &mut faults);
-        compile(definition, branches, faults)
+        compile(definition, branches, states, faults)
     }
 
     /// Understands a definition without its `journalmatch`: such a filter takes no entry as its own, and is there to be
@@ -194,7 +206,7 @@ impl Filter {
     /// # Errors
     /// As those of [`Filter::compile`].
     pub fn from_nowhere(definition: &Definition) -> Result<Filter, Vec<Fault>> {
-        compile(definition, Vec::new(), Vec::new())
+        compile(definition, Vec::new(), STATES_LIMIT, Vec::new())
     }
 
     /// The filter's name.
@@ -205,6 +217,11 @@ impl Filter {
     /// A hash of its definition: what was counted with a filter of another one says nothing about this.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+
+    /// About how many states the automata of its patterns have: what it takes of [`STATES_LIMIT`].
+    pub fn states(&self) -> usize {
+        self.states
     }
 
     /// What it demands of the origin of its entries; [`Trust::Claimed`] deserves a warning.
@@ -253,22 +270,32 @@ impl Filter {
     }
 }
 
-fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault>) -> Result<Filter, Vec<Fault>> {
+fn compile(
+    definition: &Definition,
+    branches: Vec<Branch>,
+    states: usize,
+    mut faults: Vec<Fault>,
+) -> Result<Filter, Vec<Fault>> {
+    let mut allowance = Allowance::new(states);
     if definition.trust == Trust::Attested && definition.session.as_ref().is_some_and(|field| !field.is_attested()) {
         let reason = "a session needs a field that journald attests (its name starts with _, such as _PID): with any \
                       other a stranger joins somebody else's session";
         faults.push(Fault { at: Part::Session, offset: None, reason: reason.into() });
     }
     let prefregex = definition.prefregex.as_deref().and_then(|text| {
-        let pattern = kept(Pattern::new(text).and_then(Pattern::alone), Part::Prefregex, &mut faults)?;
+        let pattern = kept(
+            Pattern::new(text, &mut allowance).and_then(|pattern| pattern.alone(1)),
+            Part::Prefregex,
+            &mut faults,
+        )?;
         if !pattern.roles().has_content() {
             let reason = "a prefregex says with <F-CONTENT>…</F-CONTENT> which part of the text the others look at";
             faults.push(Fault { at: Part::Prefregex, offset: None, reason: reason.into() });
         }
         Some(pattern)
     });
-    let failregex = patterns(&definition.failregex, Part::Failregex, &mut faults);
-    let ignoreregex = patterns(&definition.ignoreregex, Part::Ignoreregex, &mut faults);
+    let failregex = patterns(&definition.failregex, Part::Failregex, &mut allowance, &mut faults);
+    let ignoreregex = patterns(&definition.ignoreregex, Part::Ignoreregex, &mut allowance, &mut faults);
     let fields: Vec<(Field, Vec<Located>)> = definition
         .fields
         .iter()
@@ -278,9 +305,15 @@ fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault
                 let reason = "a field rule without a failregex matches nothing";
                 faults.push(Fault { at: Part::Field(at, None), offset: None, reason: reason.into() });
             }
-            (rule.field.clone(), patterns(&rule.failregex, |pattern| Part::Field(at, Some(pattern)), &mut faults))
+            let part = |pattern| Part::Field(at, Some(pattern));
+            (rule.field.clone(), patterns(&rule.failregex, part, &mut allowance, &mut faults))
         })
         .collect();
+    if allowance.is_spent() {
+        // What has not been looked at may be what these lack.
+        faults.sort_by_key(|fault| fault.at);
+        return Err(faults);
+    }
     let failing = || failregex.iter().chain(fields.iter().flat_map(|(_, patterns)| patterns));
     addresses(definition, prefregex.as_ref(), failing, &mut faults);
 
@@ -324,6 +357,7 @@ fn compile(definition: &Definition, branches: Vec<Branch>, mut faults: Vec<Fault
             fields,
             unanchored,
             backtracks,
+            states: allowance.used(),
         }),
         _ => {
             faults.sort_by_key(|fault| fault.at);
@@ -364,9 +398,20 @@ fn origins(definition: &Definition, faults: &mut Vec<Fault>) -> Vec<Branch> {
     located.into_iter().map(|(_, branch)| branch).collect()
 }
 
-fn patterns(texts: &[String], part: impl Fn(usize) -> Part, faults: &mut Vec<Fault>) -> Vec<Located> {
-    let texts = texts.iter().enumerate();
-    texts.filter_map(|(at, text)| Some((part(at), kept(Pattern::new(text), part(at), faults)?))).collect()
+fn patterns(
+    texts: &[String],
+    part: impl Fn(usize) -> Part,
+    allowance: &mut Allowance,
+    faults: &mut Vec<Fault>,
+) -> Vec<Located> {
+    let mut located = Vec::new();
+    for (at, text) in texts.iter().enumerate() {
+        if allowance.is_spent() {
+            break;
+        }
+        located.extend(kept(Pattern::new(text, allowance), part(at), faults).map(|pattern| (part(at), pattern)));
+    }
+    located
 }
 
 fn kept<T>(outcome: Result<T, Flaw>, at: Part, faults: &mut Vec<Fault>) -> Option<T> {

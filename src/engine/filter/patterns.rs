@@ -2,8 +2,10 @@
 
 use regex_automata::{Anchored, Span, meta};
 
+use super::allowance::Allowance;
 use super::dialect::Flaw;
 use super::engine::{Engine, Memory, Understood};
+use super::halves::Room;
 use super::linear;
 use crate::engine::entry::Text;
 
@@ -18,14 +20,14 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn new(source: &str) -> Result<Pattern, Flaw> {
-        let Understood { engine, text, from_start, to_end } = Engine::of(source)?;
+    pub(super) fn new(source: &str, allowance: &mut Allowance) -> Result<Pattern, Flaw> {
+        let Understood { engine, text, from_start, to_end } = Engine::of(source, allowance)?;
         Ok(Pattern { text, roles: Roles::of(&engine)?, engine, from_start, to_end })
     }
 
-    /// Makes it ready to be searched for by itself.
-    pub(super) fn alone(self) -> Result<Pattern, Flaw> {
-        Ok(Pattern { engine: self.engine.alone(&self.text)?, ..self })
+    /// Makes it ready to be searched for by itself, one of so many.
+    pub(super) fn alone(self, among: usize) -> Result<Pattern, Flaw> {
+        Ok(Pattern { engine: self.engine.alone(among)?, ..self })
     }
 
     pub(super) fn roles(&self) -> &Roles {
@@ -206,6 +208,8 @@ pub(super) struct PatternSet {
     which: Option<Which>,
     engines: Vec<Engine>,
     roles: Vec<Roles>,
+    /// For what the engines make only when they need it.
+    room: Room,
 }
 
 #[derive(Debug)]
@@ -231,10 +235,13 @@ impl PatternSet {
         let together = !numbers.is_empty() && numbers.iter().all(|number| patterns[*number].from_start);
         let texts: Vec<&str> = numbers.iter().map(|number| patterns[*number].text.as_str()).collect();
         let which = if together { Some(Which { linear: linear::together(&texts)?, numbers, others }) } else { None };
-        let patterns: Vec<Pattern> =
-            if together { patterns } else { patterns.into_iter().map(Pattern::alone).collect::<Result<_, _>>()? };
+        let among = patterns.len();
+        let patterns: Vec<Pattern> = match together {
+            true => patterns,
+            false => patterns.into_iter().map(|pattern| pattern.alone(among)).collect::<Result<_, _>>()?,
+        };
         let (engines, roles) = patterns.into_iter().map(|pattern| (pattern.engine, pattern.roles)).unzip();
-        Ok(PatternSet { which, engines, roles })
+        Ok(PatternSet { which, engines, roles, room: Room::default() })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -265,7 +272,7 @@ impl PatternSet {
             return Some(number);
         }
         let found = found?;
-        self.engines[found].read(text, &mut memories[found]);
+        self.engines[found].read(text, &mut memories[found], &self.room);
         Some(found)
     }
 

@@ -93,6 +93,6 @@ impl Translator<'_> {
     pub(super) fn reference(&mut self, text: &str) -> Last {
         self.demands = true;
         self.push_apart(text, r"[\s\S]*?");
-        Last { repeatable: true, unbounded: true, dear: None }
+        Last { unbounded: true, ..Last::ATOM }
     }
 }

@@ -1,6 +1,6 @@
 //! `(…)`: groups, names, flags, look-around, conditionals, and references to groups.
 
-use super::{Flags, Flaw, Last, Translator};
+use super::{DEPTH_LIMIT, Flags, Flaw, Last, Translator};
 
 /// What is open.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Open<'a> {
     pub(super) unbounded: bool,
     /// Where in it something stands that looks over the rest of the text.
     pub(super) dear: Option<usize>,
+    /// About how many states of an automaton stand in it.
+    pub(super) states: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +99,12 @@ impl<'a> Translator<'a> {
         let refused = |reason: &str| Err(Flaw::at(start, reason));
         for begin in ["(", "(?:"] {
             // `((?i)…)`, which fail2ban reads as `(?i:…)`.
-            let flags = self.rest().strip_prefix(begin).and_then(|rest| rest.strip_prefix("(?")?.split_once(')'));
-            let flags = flags.map(|(flags, _)| flags).filter(|flags| !flags.is_empty());
-            if let Some(flags) = flags.filter(|flags| flags.bytes().all(|b| b.is_ascii_lowercase())) {
+            let flagged = self.rest().strip_prefix(begin).and_then(|rest| rest.strip_prefix("(?"));
+            let flags = flagged.and_then(|flagged| {
+                let length = flagged.bytes().take_while(u8::is_ascii_lowercase).count();
+                (length > 0 && flagged.as_bytes().get(length) == Some(&b')')).then(|| &flagged[..length])
+            });
+            if let Some(flags) = flags {
                 self.enter_flagged(start, flags, "")?;
                 self.at += begin.len() + flags.len() + 3;
                 return Ok(Last::default());
@@ -107,7 +112,7 @@ impl<'a> Translator<'a> {
         }
         let Some(inner) = self.rest().strip_prefix("(?") else {
             let number = self.groups.open(None);
-            self.enter(Kind::Plain, Some(number));
+            self.enter(Kind::Plain, Some(number))?;
             return Ok(self.syntax(1, "(", Last::default()));
         };
         if let Some(named) = inner.strip_prefix("P<") {
@@ -125,13 +130,13 @@ impl<'a> Translator<'a> {
         }
         for look in ["=", "!", "<=", "<!"] {
             if inner.starts_with(look) {
-                return Ok(self.look(look));
+                return self.look(look);
             }
         }
         match inner.as_bytes().first() {
             Some(b'>') => {
                 self.demands = true;
-                self.enter(Kind::Atomic, None);
+                self.enter(Kind::Atomic, None)?;
                 self.push_apart("(?>", "(?:");
                 self.at += 3;
                 Ok(Last::default())
@@ -153,7 +158,7 @@ impl<'a> Translator<'a> {
     ) -> Result<Last, Flaw> {
         self.free(start, name)?;
         let number = self.groups.open(Some(name));
-        self.enter(kind, Some(number));
+        self.enter(kind, Some(number))?;
         Ok(self.syntax(length, &format!("(?P<{name}>"), Last::default()))
     }
 
@@ -165,19 +170,24 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
-    fn enter(&mut self, kind: Kind<'a>, number: Option<usize>) {
-        self.open.push(Open { at: self.at, kind, number, flags: self.flags, unbounded: false, dear: None });
+    fn enter(&mut self, kind: Kind<'a>, number: Option<usize>) -> Result<(), Flaw> {
+        if self.open.len() >= DEPTH_LIMIT {
+            return Err(Flaw::at(self.at, format!("more than {DEPTH_LIMIT} parentheses are open here")));
+        }
+        let flags = self.flags;
+        self.open.push(Open { at: self.at, kind, number, flags, unbounded: false, dear: None, states: 0 });
+        Ok(())
     }
 
-    fn look(&mut self, look: &str) -> Last {
+    fn look(&mut self, look: &str) -> Result<Last, Flaw> {
         self.demands = true;
         self.looks_behind_end |= look == "!";
         let behind = look.starts_with('<').then_some(self.full.text.len());
-        self.enter(Kind::Look { behind }, None);
+        self.enter(Kind::Look { behind }, None)?;
         self.push_apart(&format!("(?{look}"), "");
         self.hidden += 1;
         self.at += 2 + look.len();
-        Last::default()
+        Ok(Last::default())
     }
 
     /// `(?(name)yes|no)`, from behind the second parenthesis.
@@ -192,7 +202,7 @@ impl<'a> Translator<'a> {
         };
         let group = group.map_err(|reason| Flaw::at(start, reason))?;
         self.demands = true;
-        self.enter(Kind::Conditional { bars: 0 }, None);
+        self.enter(Kind::Conditional { bars: 0 }, None)?;
         self.push_apart(&format!("(?({group})"), "(?:");
         self.at += name.len() + 4;
         Ok(Last::default())
@@ -212,12 +222,8 @@ impl<'a> Translator<'a> {
                 Ok(Last::default())
             }
             Some(b')') if length > 0 => {
-                let is_flags = |part: &str| {
-                    let flags = part.strip_prefix("(?").and_then(|part| part.strip_suffix(')'));
-                    flags.is_some_and(|flags| flags.bytes().all(|b| b.is_ascii_lowercase()))
-                };
                 // Elsewhere Python, by its version, reads them as if they stood in front, or not at all.
-                if !self.full.text.split_inclusive(')').all(is_flags) {
+                if self.full.text.len() > self.flags_end {
                     let reason =
                         "flags for the whole pattern stand at its very beginning; for a part of it write (?i:…)";
                     return Err(Flaw::at(start, reason));
@@ -230,6 +236,7 @@ impl<'a> Translator<'a> {
                 if !text.is_empty() {
                     self.push(&format!("(?{text})"));
                 }
+                self.flags_end = self.full.text.len();
                 Ok(Last::default())
             }
             _ => Err(Flaw::at(start, "no group of Python's begins so; a ( that is meant is written \\(")),
@@ -240,7 +247,7 @@ impl<'a> Translator<'a> {
         let outside = self.flags;
         let text = self.flags_as_written(start, set, unset)?;
         let inside = std::mem::replace(&mut self.flags, outside);
-        self.enter(Kind::Plain, None);
+        self.enter(Kind::Plain, None)?;
         self.flags = inside;
         self.push(&format!("(?{text}:"));
         Ok(())
@@ -287,7 +294,8 @@ impl<'a> Translator<'a> {
 
     /// Closes a group.
     pub(super) fn leave(&mut self, open: Open<'a>) -> Last {
-        let mut last = Last { repeatable: true, unbounded: open.unbounded, dear: open.dear };
+        let states = open.states.saturating_add(2);
+        let mut last = Last { repeatable: true, unbounded: open.unbounded, dear: open.dear, states };
         match open.kind {
             Kind::Plain | Kind::Tag(_) => self.push(")"),
             Kind::Conditional { bars: 0 } => self.push_apart(")", "|)"),

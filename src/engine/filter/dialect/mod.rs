@@ -31,9 +31,16 @@ impl Flaw {
     }
 }
 
+/// The most bytes of a pattern: several times those of the longest list of names that a filter of fail2ban's looks for.
+const LENGTH_LIMIT: usize = 64 << 10;
+/// The most groups that are open at one place.
+const DEPTH_LIMIT: usize = 100;
+
 /// A pattern in an engine's syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Translation {
+    /// About how many states its automaton has.
+    pub(super) states: usize,
     /// What the linear-time engine takes; where there is [`Demanding`] text only the shadow of it: it matches wherever
     /// that one does, and elsewhere too.
     pub(super) plain: Script,
@@ -70,6 +77,10 @@ impl Script {
 
 /// Translates one pattern.
 pub(super) fn translate(source: &str) -> Result<Translation, Flaw> {
+    if source.len() > LENGTH_LIMIT {
+        let reason = format!("is longer than {LENGTH_LIMIT} bytes: write several patterns instead");
+        return Err(Flaw::at(0, reason));
+    }
     let mut translator = Translator {
         source,
         at: 0,
@@ -83,10 +94,16 @@ pub(super) fn translate(source: &str) -> Result<Translation, Flaw> {
         groups: Groups::default(),
         flags: Flags::default(),
         last: Last::default(),
+        states: 0,
+        flags_end: 0,
     };
     translator.run()?;
-    let Translator { full, plain, demands, looks_behind_end, behinds, .. } = translator;
-    Ok(Translation { plain, demanding: demands.then_some(Demanding { script: full, looks_behind_end, behinds }) })
+    let Translator { full, plain, demands, looks_behind_end, behinds, states, .. } = translator;
+    Ok(Translation {
+        states,
+        plain,
+        demanding: demands.then_some(Demanding { script: full, looks_behind_end, behinds }),
+    })
 }
 
 struct Translator<'a> {
@@ -103,6 +120,10 @@ struct Translator<'a> {
     groups: Groups,
     flags: Flags,
     last: Last,
+    /// About how many states what stands outside of all groups has.
+    states: usize,
+    /// The length of the text while there is nothing in it but flags for the whole pattern.
+    flags_end: usize,
 }
 
 /// The flags that change how what follows is read.
@@ -121,10 +142,12 @@ struct Last {
     unbounded: bool,
     /// Where in it something stands that looks over the rest of the text, however long, and takes nothing of it.
     dear: Option<usize>,
+    /// About how many states of an automaton it is.
+    states: usize,
 }
 
 impl Last {
-    const ATOM: Last = Last { repeatable: true, unbounded: false, dear: None };
+    const ATOM: Last = Last { repeatable: true, unbounded: false, dear: None, states: 1 };
 }
 
 impl<'a> Translator<'a> {
@@ -134,7 +157,8 @@ impl<'a> Translator<'a> {
                 continue;
             }
             self.mark();
-            self.last = match c {
+            let before = self.full.text.len();
+            let mut last = match c {
                 '\\' => self.escape()?,
                 '[' => self.class()?,
                 '(' => self.group()?,
@@ -153,6 +177,10 @@ impl<'a> Translator<'a> {
                 '.' => self.syntax(1, ".", Last::ATOM),
                 _ => self.literal(c),
             };
+            // What one character of the source becomes may be long: an address, a class of what is not ASCII.
+            last.states = last.states.max((self.full.text.len() - before) / 4).max(1);
+            self.count(last.states);
+            self.last = last;
         }
         match self.open.pop() {
             Some(Open { at, kind: Kind::Tag(tag), .. }) => {
@@ -161,6 +189,12 @@ impl<'a> Translator<'a> {
             Some(open) => Err(Flaw::at(open.at, "this parenthesis is never closed")),
             None => Ok(()),
         }
+    }
+
+    /// So many states more stand in the innermost group that is open.
+    fn count(&mut self, states: usize) {
+        let around = self.open.last_mut().map_or(&mut self.states, |open| &mut open.states);
+        *around = around.saturating_add(states);
     }
 
     fn rest(&self) -> &'a str {
@@ -251,12 +285,11 @@ impl<'a> Translator<'a> {
 
     /// `{m,n}` where it repeats something, else plain braces.
     fn braces(&mut self) -> Result<Last, Flaw> {
-        let inner = self.rest()[1..].split('}').next().filter(|inner| inner.len() + 1 < self.rest().len());
-        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-        let Some(inner) = inner else { return Ok(self.literal('{')) };
+        let inner = self.rest()[1..].split(|c: char| !c.is_ascii_digit() && c != ',').next().unwrap_or_default();
         let (from, to) = match inner.split_once(',') {
-            Some((from, to)) if digits(from) && digits(to) => (from, to),
-            None if !inner.is_empty() && digits(inner) => (inner, inner),
+            _ if self.rest().as_bytes().get(inner.len() + 1) != Some(&b'}') => return Ok(self.literal('{')),
+            Some((from, to)) if !to.contains(',') => (from, to),
+            None if !inner.is_empty() => (inner, inner),
             _ => return Ok(self.literal('{')),
         };
         let number = |text: &str| match text {
@@ -272,6 +305,9 @@ impl<'a> Translator<'a> {
             Some(most) => format!("{{{least},{most}}}"),
             None => format!("{{{least},}}"),
         };
+        // The automaton has what is repeated as often as it may be there, or has to be.
+        let more = most.unwrap_or(least).max(1) - 1;
+        self.count(self.last.states.saturating_mul(more as usize));
         self.repeat(inner.len() + 2, &text, most)
     }
 
@@ -322,6 +358,7 @@ fn escaped(c: char) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::allowance::{Allowance, STATES_LIMIT};
     use super::*;
     use proptest::prelude::*;
 
@@ -449,7 +486,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(source in r"[\\\[\](){}<>?*+^$|,a-cFPHOST0-9=!:/éu -]{0,40}") {
-            let _ = super::super::patterns::Pattern::new(&source);
+            let _ = super::super::patterns::Pattern::new(&source, &mut Allowance::new(STATES_LIMIT));
         }
     }
 }

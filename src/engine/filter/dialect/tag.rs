@@ -40,10 +40,12 @@ impl Translator<'_> {
     /// `<…>`: a tag where it looks like one, else a plain character.
     pub(super) fn tag(&mut self) -> Result<Last, Flaw> {
         let start = self.at;
-        let inner = self.rest()[1..].split('>').next().filter(|inner| inner.len() + 1 < self.rest().len());
         let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
-        let named =
-            |inner: &&str| inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && inner.chars().all(word);
+        let inner = self.rest()[1..].split(|c: char| !word(c)).next();
+        let named = |inner: &&str| {
+            let closed = self.rest().as_bytes().get(inner.len() + 1) == Some(&b'>');
+            closed && inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        };
         let Some(inner) = inner.filter(named) else {
             return Ok(self.literal('<'));
         };
