@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
-use clap_complete::Shell;
+use clap_complete::{ArgValueCompleter, Shell};
 
+use super::complete::{self, Filters};
 use super::when::{self, Since};
 use crate::bus::BusAddress;
 use crate::config::length;
@@ -63,12 +64,13 @@ pub enum Command {
     /// Show how the daemon is, or how one jail is
     Status {
         /// The jail
+        #[arg(add = complete::jails())]
         jail: Option<JailName>,
     },
     /// List the bans in force
     List {
         /// Of this jail alone
-        #[arg(long, short)]
+        #[arg(long, short, add = complete::jails())]
         jail: Option<JailName>,
     },
     /// Ban an address or a prefix
@@ -89,11 +91,13 @@ pub enum Command {
     /// Let a paused jail count again
     Resume {
         /// The jail
+        #[arg(add = complete::running_jails())]
         jail: JailName,
     },
     /// Tell of a failed login, as a program that keeps no journal would
     Attempt {
         /// The jail that counts it
+        #[arg(add = complete::running_jails())]
         jail: JailName,
         /// Whose it was: one address
         address: IpAddr,
@@ -157,10 +161,10 @@ pub struct BanArgs {
     /// The address or prefix
     pub subject: Subject,
     /// In this jail; without it in "manual", which covers all ports
-    #[arg(long, short)]
+    #[arg(long, short, add = complete::banning_jails())]
     pub jail: Option<JailName>,
     /// For so long, such as 10m, 1h or 1d12h, or "permanent"; without it the jail's own length
-    #[arg(long, short, value_name = "TIME", value_parser = ban_length)]
+    #[arg(long, short, value_name = "TIME", value_parser = ban_length, allow_hyphen_values = true)]
     pub time: Option<Length>,
     /// Why: kept with the ban
     #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -180,12 +184,13 @@ pub struct BanArgs {
 #[command(group(ArgGroup::new("whom").required(true).args(["subject", "all"])))]
 pub struct UnbanArgs {
     /// The address or prefix, as it was banned
+    #[arg(add = complete::banned())]
     pub subject: Option<Subject>,
     /// Every ban
     #[arg(long, short)]
     pub all: bool,
     /// In this jail; without it in all of them
-    #[arg(long, short)]
+    #[arg(long, short, add = complete::jails())]
     pub jail: Option<JailName>,
 }
 
@@ -193,6 +198,7 @@ pub struct UnbanArgs {
 #[derive(Debug, Args)]
 pub struct PauseArgs {
     /// The jail
+    #[arg(add = complete::running_jails())]
     pub jail: JailName,
     /// For so long, such as 10m or 2h; without it until "resume"
     #[arg(long = "for", short = 't', value_name = "TIME", value_parser = pause_length)]
@@ -245,13 +251,13 @@ pub struct TestArgs {
     /// The filter: its name in the configuration, a file (with a / or ending in .toml), or a pattern (with a < or ^)
     ///
     /// A bare pattern says nothing of where entries come from: it is tried on all of them.
-    #[arg(long, short, value_name = "NAME|FILE|PATTERN", value_hint = ValueHint::FilePath)]
+    #[arg(long, short, value_name = "NAME|FILE|PATTERN", add = ArgValueCompleter::new(Filters))]
     pub filter: Option<String>,
     /// The filter of this jail, with its mode and its journalmatch
-    #[arg(long, short, conflicts_with = "mode")]
+    #[arg(long, short, conflicts_with = "mode", add = complete::jails())]
     pub jail: Option<JailName>,
     /// The filter's mode
-    #[arg(long, short, value_name = "MODE", default_value = "normal")]
+    #[arg(long, short, value_name = "MODE", default_value = "normal", add = complete::modes())]
     pub mode: String,
     /// Try each line of this file ("-" for standard input) as a MESSAGE
     ///
@@ -284,7 +290,7 @@ pub struct TestArgs {
     pub lines: Vec<OsString>,
 }
 
-fn bus_address(text: &str) -> Result<BusAddress, std::convert::Infallible> {
+pub(super) fn bus_address(text: &str) -> Result<BusAddress, std::convert::Infallible> {
     Ok(if text == "system" { BusAddress::System } else { BusAddress::Address(text.into()) })
 }
 
@@ -292,6 +298,9 @@ fn bus_address(text: &str) -> Result<BusAddress, std::convert::Infallible> {
 fn ban_length(text: &str) -> Result<Length, String> {
     if text == "permanent" {
         return Ok(Length::Permanent);
+    }
+    if text.starts_with('-') || ["forever", "never", "infinite", "inf", "always"].contains(&text) {
+        return Err("a ban without an end is written \"permanent\"".into());
     }
     let span = length::parse(text).map_err(|error| error.to_string())?;
     if span.is_zero() {
@@ -351,6 +360,14 @@ mod tests {
         assert_eq!(ban(&["ban", "192.0.2.0/24", "-t", "1h 30min"]).time, hours);
         for time in ["0", "0s", "-1h", "soon", ""] {
             assert!(parsed(&["ban", "192.0.2.1", &format!("--time={time}")]).is_err(), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_ban_without_an_end_by_another_name_is_told_its_own() {
+        for time in ["-1", "forever", "never", "infinite"] {
+            let said = parsed(&["ban", "192.0.2.1", "--time", time]).unwrap_err().to_string();
+            assert!(said.contains("is written \"permanent\""), "{said}");
         }
     }
 

@@ -1,18 +1,12 @@
-//! The manual page and the completions: what the command line's definition says, and what is written here by hand.
+//! The manual page: what the command line's definition says, and what is written here by hand.
 
 use std::io::{self, Write};
 
 use clap::{Command, CommandFactory};
-use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 use super::args::Cli;
-
-/// Writes the completions of `shell`.
-pub fn completions(shell: Shell, out: &mut dyn Write) {
-    clap_complete::generate(shell, &mut Cli::command(), "banishctl", out);
-}
 
 /// Writes the page `banishctl(1)`.
 ///
@@ -156,7 +150,7 @@ fn by_hand() -> Roff {
         ),
         (
             "SSH_CONNECTION",
-            "The ssh client that ban refuses to ban without --force. Where it is not set, as under sudo, that of a parent process is taken.",
+            "The ssh client that ban refuses to ban without --force. Where it is not set, as under sudo, that of a parent process is taken. A command that systemd runs, as by systemd-run, has no such parent: there ban does not know your connection.",
         ),
     ] {
         item(&mut roff, name, text);
@@ -226,15 +220,5 @@ mod tests {
             );
         }
         assert!(!text.contains("completions") && text.contains(".SS \"config check\""));
-    }
-
-    #[test]
-    fn completions_know_every_shell() {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let mut text = Vec::new();
-            completions(shell, &mut text);
-            let text = String::from_utf8(text).unwrap();
-            assert!(text.contains("monitor") && text.contains("line-file"), "{shell}");
-        }
     }
 }

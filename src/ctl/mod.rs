@@ -5,6 +5,7 @@ mod act;
 mod args;
 mod bans;
 mod caller;
+mod complete;
 mod count;
 mod daemon;
 mod ending;
@@ -37,6 +38,9 @@ use screen::Screen;
 /// Does what the command line (the program's name first) says, and tells how that ended.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = words.into_iter().collect();
+    if complete::answer(&words) {
+        return Status::Done.into();
+    }
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
@@ -96,10 +100,7 @@ fn dispatch(global: &Global, command: Command) -> Result<Status> {
         Command::Import(args) if args.bans => on_bus(import::bans(global, &args)),
         Command::Import(args) => import::run(global, &args),
         Command::Test(args) => trial::test(global, &args),
-        Command::Completions { shell } => written(global, |out| {
-            manual::completions(shell, out);
-            Ok(())
-        }),
+        Command::Completions { shell } => written(global, |out| Ok(complete::script(shell, out)?)),
         Command::Manual => written(global, |out| Ok(manual::page(out)?)),
     }
 }

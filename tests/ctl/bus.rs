@@ -241,6 +241,24 @@ async fn findings_are_shown() {
 }
 
 #[tokio::test]
+async fn bash_offers_who_is_banned() {
+    let (bus, _world) = open().await;
+    for (subject, jail) in [("192.0.2.1", "manual"), ("2001:db8::/64", "sshd")] {
+        assert!(on(&bus, &["ban", subject, "--jail", jail, "--time", "1h"]).await.status.success());
+    }
+    let offered = async |words: &str| {
+        let line = format!("banishctl --bus-address {} unban {words}", bus.address);
+        tokio::task::spawn_blocking(move || super::offline::offered(&line)).await.unwrap()
+    };
+    let all = offered("").await;
+    assert!(all.contains(&"192.0.2.1".into()) && all.contains(&"2001:db8::/64".into()), "{all:?}");
+    assert_eq!(offered("192").await, ["192.0.2.1"]);
+    // bash replaces what stands behind the last colon.
+    assert_eq!(offered("2001:d").await, ["db8::/64"]);
+    assert!(!offered("--jail sshd ").await.contains(&"192.0.2.1".into()));
+}
+
+#[tokio::test]
 async fn a_missing_right_is_named() {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
     if !is_root {

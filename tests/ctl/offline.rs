@@ -363,10 +363,48 @@ fn the_manual_page_is_what_the_definition_says() {
 
 #[test]
 fn every_shell_gets_its_completions() {
-    for (shell, start) in [("bash", "_banishctl()"), ("zsh", "#compdef banishctl"), ("fish", "#")] {
+    for (shell, start) in [("bash", "_banishctl()"), ("zsh", "#compdef banishctl"), ("fish", "complete ")] {
         let output = run(&["completions", shell]);
         assert!(output.status.success() && text(&output.stdout).starts_with(start), "{shell}");
     }
+}
+
+/// What bash offers at the end of this line.
+pub fn offered(line: &str) -> Vec<String> {
+    let script = r#"source <(banishctl completions bash) && complete -p banishctl >/dev/null || exit 1
+        COMP_LINE=$1 COMP_POINT=${#1}; _banishctl && printf '%s\n' "${COMPREPLY[@]}""#;
+    let programs = Path::new(env!("CARGO_BIN_EXE_banishctl")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let output = std::process::Command::new("bash").args(["-c", script, "bash", line]).env("PATH", path).output();
+    let output = output.unwrap();
+    assert_eq!(text(&output.stderr), "", "{line}");
+    text(&output.stdout).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_offers_what_there_is_and_nothing_where_there_is_no_daemon() {
+    let offers = |line: &str, name: &str| {
+        let offered = offered(line);
+        assert!(offered.iter().any(|offer| offer == name), "{line}: {offered:?}");
+    };
+    offers("banishctl sta", "status");
+    for line in ["status ", "status ss", "list --jail ", "list -j s", "unban --jail ", "test --jail ", "attempt ss"] {
+        offers(&format!("banishctl --config etc {line}"), "sshd");
+    }
+    for line in ["pause ", "resume ", "attempt ", "ban 192.0.2.1 --jail "] {
+        assert!(!offered(&format!("banishctl --config etc {line}")).contains(&"dovecot".into()), "{line}");
+        offers(&format!("banishctl --config etc {line}"), "sshd");
+    }
+    offers("banishctl --config etc ban 192.0.2.1 --jail=ss", "sshd");
+    offers("banishctl --config etc test --filter ", "dovecot");
+    offers("banishctl --config etc test --filter etc/filter.d/dov", "etc/filter.d/dovecot.toml");
+    offers("banishctl --config etc test --filter sshd --mode ", "aggressive");
+    assert!(!offered("banishctl --config etc test --filter sshd --mode ").contains(&"stdout".into()));
+    offers("banishctl test --filter sshd --line-file README", "README.md");
+    offers("banishctl config ", "show");
+    let nobody = offered("banishctl --bus-address unix:path=/nonexistent/bus unban 1");
+    assert!(nobody.iter().all(|offer| offer.starts_with('-')), "{nobody:?}");
+    assert!(offered("banishctl --config /nonexistent status ss").is_empty());
 }
 
 #[test]
