@@ -69,7 +69,12 @@ pub fn script(shell: Shell, out: &mut dyn Write) -> std::io::Result<()> {
 pub fn jails() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let loaded = load_to_run(&layout());
-        let names = loaded.settings.jails.iter().map(|jail| jail.name.to_string()).chain(loaded.left_out.clone());
+        let names = loaded
+            .settings
+            .jails
+            .iter()
+            .map(|jail| jail.name.to_string())
+            .chain(loaded.left_out.iter().map(|left_out| left_out.jail.clone()));
         offered(names.chain(["manual".into()]))
     })
 }

@@ -46,10 +46,10 @@ mod trial;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub use allowance::STATES_LIMIT;
 pub(super) use process::Process;
 pub(super) use refusal::Refusal;
 pub use refusal::WAIT;
-pub use allowance::STATES_LIMIT;
 pub(super) use session::{Key as SessionKey, Session};
 pub use session::{OpenSessions, SESSION_LIMIT};
 pub use sieve::{Held, Hit, Sieve, TERM_LIMIT};
