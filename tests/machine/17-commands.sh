@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# 15-commands.sh - commands over the bus: what a local user can do to root's, and what starts a daemon that was stopped.
+# 17-commands.sh - commands over the bus: what a local user can do to root's, and what starts a daemon that was stopped.
 . "$(dirname "$0")/lib.sh"
 fresh
 
