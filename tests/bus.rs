@@ -228,7 +228,9 @@ async fn a_pause_is_seen_at_once_and_told() {
     assert_eq!(world.table().paused[&name("sshd")], Some(Duration::from_secs(3600)));
     let signal = soon(changes.next()).await.unwrap();
     let args = signal.args().unwrap();
-    assert_eq!(args.changed_properties().keys().collect::<Vec<_>>(), [&"Paused"]);
+    let mut changed: Vec<_> = args.changed_properties().keys().collect();
+    changed.sort();
+    assert_eq!(changed, [&"Paused", &"PausedUntilUSec"]);
     for forever in [0, u64::MAX] {
         sshd.pause(forever).await.unwrap();
         assert_eq!(world.table().paused[&name("sshd")], None);
@@ -297,7 +299,7 @@ async fn properties_show_what_the_loop_says_and_cost_it_little() {
         let all = join_all((0..100).map(|_| properties.get_all(interface()))).await;
         (start.elapsed(), all)
     };
-    assert!(all.iter().all(|answer| answer.as_ref().unwrap().len() == 8));
+    assert!(all.iter().all(|answer| answer.as_ref().unwrap().len() == 13));
     let looks = world.table().looks - before;
     let bound = 8 + elapsed.as_millis() as usize / 25;
     assert!(looks <= bound, "800 readings asked the loop {looks} times in {elapsed:?}");
@@ -305,6 +307,21 @@ async fn properties_show_what_the_loop_says_and_cost_it_little() {
     let check = manager.check().await.unwrap();
     assert_eq!((check[0].severity.as_str(), check[0].jail.as_str()), ("warning", "sshd"));
     assert_eq!(check[0].text, "port 22 is open to all");
+
+    assert_eq!(manager.configuration().await.unwrap(), "current");
+    assert_eq!(manager.left_out().await.unwrap(), Vec::<String>::new());
+    assert_eq!(manager.reload_refused_usec().await.unwrap(), 0);
+    world.table().configuration = banish::bus::Configuration::Incomplete;
+    world.table().left_out = vec!["web".into()];
+    world.bus.changed();
+    // The proxy learns of it by the signal.
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    while manager.configuration().await.unwrap() != "incomplete" {
+        assert!(tokio::time::Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refusal = Refusal::from(manager.get_jail("web").await.unwrap_err());
+    assert!(refusal.to_string().contains("does not run, for the configuration is in error"), "{refusal}");
 }
 
 #[tokio::test]
@@ -322,7 +339,7 @@ async fn jails_come_and_go_with_a_reload() {
     let properties = PropertiesProxy::builder(&client).destination("org.banish1").path(sshd.as_str()).build().await;
     let all = properties.unwrap().get_all("org.banish1.Jail".try_into().unwrap()).await.unwrap();
     assert_eq!(managed[&zbus::OwnedObjectPath::try_from(sshd.as_str()).unwrap()]["org.banish1.Jail"], all);
-    assert_eq!(all.len(), 16);
+    assert_eq!(all.len(), 17);
 
     let mut added = objects.receive_interfaces_added().await.unwrap();
     let mut removed = objects.receive_interfaces_removed().await.unwrap();
@@ -333,7 +350,7 @@ async fn jails_come_and_go_with_a_reload() {
     let signal = soon(added.next()).await.unwrap();
     let args = signal.args().unwrap();
     assert_eq!(args.object_path().as_str(), "/org/banish1/jail/_30day");
-    assert_eq!(args.interfaces_and_properties()["org.banish1.Jail"].len(), 16);
+    assert_eq!(args.interfaces_and_properties()["org.banish1.Jail"].len(), 17);
     let signal = soon(removed.next()).await.unwrap();
     assert_eq!(signal.args().unwrap().object_path().as_str(), "/org/banish1/jail/nginx_2dhttp_2eauth");
     assert!(soon(reloads.next()).await.unwrap().args().unwrap().ok);

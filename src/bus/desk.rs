@@ -85,16 +85,42 @@ impl Desk {
         right: Right,
         about: &[(&'static str, &str)],
     ) -> Result<Caller, Refusal> {
+        let (caller, serial) = self.caller(call)?;
+        if caller.uid != 0 {
+            polkit::check(&self.over(connection), call, right, about).await?;
+            self.post.has_right(caller.name.as_str(), serial);
+        }
+        Ok(caller)
+    }
+
+    /// Is the caller root?
+    pub fn is_root(&self, call: &Header<'_>) -> Result<bool, Refusal> {
+        self.caller(call).map(|(caller, _)| caller.uid == 0)
+    }
+
+    /// Does polkit give the caller `right` without asking anybody for a password?
+    pub async fn grants(&self, connection: &Connection, call: &Header<'_>, right: Right) -> Result<bool, Refusal> {
+        let (caller, serial) = self.caller(call)?;
+        let granted = polkit::grants(&self.over(connection), call, right).await;
+        if granted {
+            self.post.has_right(caller.name.as_str(), serial);
+        }
+        Ok(granted)
+    }
+
+    /// Who calls, and the call's number.
+    fn caller(&self, call: &Header<'_>) -> Result<(Caller, u32), Refusal> {
         let nobody = || Refusal::NotAuthorized("the bus does not say who calls".into());
         let name: OwnedUniqueName = call.sender().ok_or_else(nobody)?.to_owned().into();
         let serial = call.primary().serial_num().get();
         let uid = self.post.caller(name.as_str(), serial).ok_or_else(nobody)?;
-        if uid != 0 {
-            let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            polkit::check(own.as_ref().unwrap_or(connection), call, right, about).await?;
-            self.post.has_right(name.as_str(), serial);
-        }
-        Ok(Caller { uid, name })
+        Ok((Caller { uid, name }, serial))
+    }
+
+    /// Over which connection polkit is asked about a call that came by `connection`.
+    fn over(&self, connection: &Connection) -> Connection {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        own.unwrap_or_else(|| connection.clone())
     }
 
     /// Asks the loop and waits for its answer.

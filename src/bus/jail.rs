@@ -14,7 +14,7 @@ use crate::engine::ban::JailName;
 use crate::engine::time::Length;
 
 /// The properties whose changes are told.
-pub const TOLD: [&str; 11] = [
+pub const TOLD: [&str; 12] = [
     "Filter",
     "Mode",
     "JournalMatch",
@@ -24,6 +24,7 @@ pub const TOLD: [&str; 11] = [
     "Ports",
     "Enabled",
     "Paused",
+    "PausedUntilUSec",
     "CurrentlyBanned",
     "BansTotal",
 ];
@@ -46,7 +47,7 @@ impl Jail {
     /// # Errors
     /// Where one of them cannot be a variant.
     pub fn properties(view: &JailView) -> zbus::Result<Properties> {
-        let all: [(&str, Variant<'_>); 16] = [
+        let all: [(&str, Variant<'_>); 17] = [
             ("Name", view.name.as_str().into()),
             ("Filter", view.filter.as_str().into()),
             ("Mode", view.mode.as_str().into()),
@@ -57,6 +58,7 @@ impl Jail {
             ("Ports", view.ports.clone().into()),
             ("Enabled", view.enabled.into()),
             ("Paused", view.paused.into()),
+            ("PausedUntilUSec", view.paused_until.usec().into()),
             ("CurrentlyFailing", view.currently_failing.into()),
             ("FailuresTotal", view.failures_total.into()),
             ("CurrentlyBanned", view.currently_banned.into()),
@@ -186,6 +188,11 @@ impl Jail {
     #[zbus(property)]
     async fn paused(&self) -> fdo::Result<bool> {
         self.show(|view| view.paused).await
+    }
+
+    #[zbus(property, name = "PausedUntilUSec")]
+    async fn paused_until_usec(&self) -> fdo::Result<u64> {
+        self.show(|view| view.paused_until.usec()).await
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -13,14 +13,25 @@ use super::polkit::Right;
 use super::properties::Shown;
 use super::proxy::{Finding, ListedBan};
 use super::refusal::Refusal;
-use super::request::{BanRow, ManagerView, Page, Request};
+use super::request::{BanRow, Configuration, ManagerView, Page, Request};
 use crate::engine::ban::{JailName, Place};
+use crate::engine::time::Stamp;
 
 /// The most rows of one answer of `ListBans`.
 pub const ROWS: u32 = 1000;
 
 /// The properties whose changes are told.
-pub const TOLD: [&str; 4] = ["BansActive", "BansTotal", "CatchingUp", "FirewallState"];
+pub const TOLD: [&str; 9] = [
+    "BansActive",
+    "BansTotal",
+    "CatchingUp",
+    "Configuration",
+    "ConfigurationUSec",
+    "FirewallState",
+    "LeftOut",
+    "NoLongerRunning",
+    "ReloadRefusedUSec",
+];
 
 /// The object.
 #[derive(Debug)]
@@ -42,7 +53,7 @@ impl Manager {
 impl Shown for Manager {
     async fn all(&self) -> fdo::Result<Properties> {
         let view = self.desk.views.manager().await?;
-        let all: [(&str, Variant<'_>); 8] = [
+        let all: [(&str, Variant<'_>); 13] = [
             ("Version", self.version().into()),
             ("BansActive", view.bans_active.into()),
             ("BansTotal", view.bans_total.into()),
@@ -51,6 +62,11 @@ impl Shown for Manager {
             ("LastEntryUSec", view.last_entry.usec().into()),
             ("CatchingUp", view.catching_up.into()),
             ("FirewallState", view.firewall_state.word().into()),
+            ("Configuration", view.configuration.word().into()),
+            ("ConfigurationUSec", view.configuration_since.usec().into()),
+            ("LeftOut", view.left_out.clone().into()),
+            ("NoLongerRunning", view.no_longer_running.clone().into()),
+            ("ReloadRefusedUSec", view.reload_refused.usec().into()),
         ];
         all.into_iter().map(|(name, value)| Ok((name.to_owned(), value.try_into()?))).collect()
     }
@@ -132,7 +148,14 @@ impl Manager {
     #[zbus(out_args("jail"))]
     async fn get_jail(&self, name: &str) -> Result<OwnedObjectPath, Refusal> {
         let known = desk::parse_jail(name)?.filter(|name| self.desk.has_jail(name));
-        known.as_ref().map(path::of_jail).ok_or_else(|| Refusal::no_jail(name, &self.desk.jails()))
+        if let Some(known) = known {
+            return Ok(path::of_jail(&known));
+        }
+        let view = self.desk.views.manager().await?;
+        Err(match view.left_out.iter().any(|jail| jail == name) {
+            true => Refusal::left_out(name),
+            false => Refusal::no_jail(name, &self.desk.jails()),
+        })
     }
 
     async fn reload(
@@ -147,8 +170,17 @@ impl Manager {
     }
 
     #[zbus(out_args("problems"))]
-    async fn check(&self) -> Result<Vec<Finding>, Refusal> {
-        let problems = self.desk.ask(|answer| Request::Check { answer }).await?;
+    async fn check(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<Vec<Finding>, Refusal> {
+        // While all is well no text quotes anything.
+        let view = self.desk.views.manager().await?;
+        let in_error = view.configuration != Configuration::Current || view.reload_refused != Stamp::EPOCH;
+        let whole =
+            self.desk.is_root(&call)? || in_error && self.desk.grants(connection, &call, Right::Inspect).await?;
+        let problems = self.desk.ask(|answer| Request::Check { whole, answer }).await?;
         Ok(problems.into_iter().map(Finding::from).collect())
     }
 
@@ -221,6 +253,31 @@ impl Manager {
     #[zbus(property)]
     async fn firewall_state(&self) -> fdo::Result<&'static str> {
         self.show(|view| view.firewall_state.word()).await
+    }
+
+    #[zbus(property)]
+    async fn configuration(&self) -> fdo::Result<&'static str> {
+        self.show(|view| view.configuration.word()).await
+    }
+
+    #[zbus(property, name = "ConfigurationUSec")]
+    async fn configuration_usec(&self) -> fdo::Result<u64> {
+        self.show(|view| view.configuration_since.usec()).await
+    }
+
+    #[zbus(property)]
+    async fn left_out(&self) -> fdo::Result<Vec<String>> {
+        self.show(|view| view.left_out.clone()).await
+    }
+
+    #[zbus(property)]
+    async fn no_longer_running(&self) -> fdo::Result<Vec<String>> {
+        self.show(|view| view.no_longer_running.clone()).await
+    }
+
+    #[zbus(property, name = "ReloadRefusedUSec")]
+    async fn reload_refused_usec(&self) -> fdo::Result<u64> {
+        self.show(|view| view.reload_refused.usec()).await
     }
 }
 

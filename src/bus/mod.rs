@@ -38,7 +38,9 @@ use zbus::{Address, Connection, ObjectPath};
 pub use gate::{CALLS_IN_ALL, CALLS_PER_SENDER, CALLS_PER_USER};
 pub use manager::ROWS;
 pub use refusal::Refusal;
-pub use request::{Answer, Attempted, BanRow, FirewallState, JailView, ManagerView, Page, Problem, Request, Severity};
+pub use request::{
+    Answer, Attempted, BanRow, Configuration, FirewallState, JailView, ManagerView, Page, Problem, Request, Severity,
+};
 pub use subscribers::News;
 
 use crate::engine::ban::JailName;

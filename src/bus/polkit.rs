@@ -63,6 +63,21 @@ pub async fn check(
     about: &[(&'static str, &str)],
 ) -> Result<(), Refusal> {
     let interactive = call.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    ask(connection, call, right, about, interactive).await
+}
+
+/// Does polkit grant `right` to the sender of `call` without asking anybody for a password?
+pub async fn grants(connection: &Connection, call: &Header<'_>, right: Right) -> bool {
+    ask(connection, call, right, &[], false).await.is_ok()
+}
+
+async fn ask(
+    connection: &Connection,
+    call: &Header<'_>,
+    right: Right,
+    about: &[(&'static str, &str)],
+    interactive: bool,
+) -> Result<(), Refusal> {
     let (flags, patience) = if interactive {
         (CheckAuthorizationFlags::ALLOW_USER_INTERACTION, INTERACTIVE)
     } else {

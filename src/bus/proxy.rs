@@ -131,6 +131,26 @@ pub trait Manager {
     /// `armed`, `pending`, `unavailable`.
     #[zbus(property)]
     fn firewall_state(&self) -> zbus::Result<String>;
+
+    /// `current`, `former`, `incomplete`.
+    #[zbus(property)]
+    fn configuration(&self) -> zbus::Result<String>;
+
+    /// When the configuration that runs came into force first, µs since the epoch.
+    #[zbus(property, name = "ConfigurationUSec")]
+    fn configuration_usec(&self) -> zbus::Result<u64>;
+
+    /// The jails that do not run because the configuration is in error.
+    #[zbus(property)]
+    fn left_out(&self) -> zbus::Result<Vec<String>>;
+
+    /// The jails that ran before what runs came into force, and do not run now.
+    #[zbus(property)]
+    fn no_longer_running(&self) -> zbus::Result<Vec<String>>;
+
+    /// When a reload was refused, µs since the epoch; 0 where the last one was not.
+    #[zbus(property, name = "ReloadRefusedUSec")]
+    fn reload_refused_usec(&self) -> zbus::Result<u64>;
 }
 
 /// `org.banish1.Jail`.
@@ -196,6 +216,10 @@ pub trait Jail {
     /// Does it count nothing at present?
     #[zbus(property)]
     fn paused(&self) -> zbus::Result<bool>;
+
+    /// Until when, µs since the epoch: `u64::MAX` until it is resumed, 0 where it is not paused.
+    #[zbus(property, name = "PausedUntilUSec")]
+    fn paused_until_usec(&self) -> zbus::Result<u64>;
 
     /// Subjects with failures in the window.
     #[zbus(property(emits_changed_signal = "false"))]

@@ -47,6 +47,14 @@ impl Refusal {
         Refusal::NoSuchJail(format!("there is no jail {:?}{meant}", super::desk::cut(name, 80)))
     }
 
+    /// The refusal of what is about the jail `name`, which an error in the configuration keeps from running.
+    pub fn left_out(name: &str) -> Refusal {
+        let name = super::desk::cut(name, 80);
+        Refusal::NoSuchJail(format!(
+            "jail {name:?} does not run, for the configuration is in error: see banishctl check"
+        ))
+    }
+
     /// The refusal of everything once the loop is gone.
     pub(super) fn stopping() -> Refusal {
         Refusal::Stopping("banishd is stopping".into())

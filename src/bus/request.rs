@@ -114,6 +114,8 @@ pub enum Request {
     },
     /// What is wrong or doubtful with configuration, firewall, journal.
     Check {
+        /// May the texts quote what stands in the configuration, addresses among it?
+        whole: bool,
         /// The findings, worst first; empty when all is well.
         answer: Answer<Vec<Problem>>,
     },
@@ -200,6 +202,38 @@ pub struct ManagerView {
     pub catching_up: bool,
     /// Does the kernel have our table?
     pub firewall_state: FirewallState,
+    /// Which configuration runs.
+    pub configuration: Configuration,
+    /// When it came into force first.
+    pub configuration_since: Stamp,
+    /// The jails that do not run because the configuration is in error, as they were written.
+    pub left_out: Vec<String>,
+    /// The jails that ran before what runs came into force, and do not run now.
+    pub no_longer_running: Vec<String>,
+    /// When a reload was refused for errors; the epoch where the last one was not.
+    pub reload_refused: Stamp,
+}
+
+/// Which configuration runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Configuration {
+    /// That of the files as they were read at the start or by the last reload that was accepted.
+    Current,
+    /// The last one that was in force: the start found errors in the files.
+    Former,
+    /// What is right in the files: the start found errors, and no former configuration could be used.
+    Incomplete,
+}
+
+impl Configuration {
+    /// The word for it on the bus: `current`, `former`, `incomplete`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Configuration::Current => "current",
+            Configuration::Former => "former",
+            Configuration::Incomplete => "incomplete",
+        }
+    }
 }
 
 /// Does the kernel have what we want it to have?
@@ -247,6 +281,8 @@ pub struct JailView {
     pub enabled: bool,
     /// Does it count nothing at present?
     pub paused: bool,
+    /// Until when: [`Stamp::NEVER`] until it is resumed, the epoch where it is not paused.
+    pub paused_until: Stamp,
     /// Subjects with failures in the window.
     pub currently_failing: u32,
     /// Failures counted.

@@ -41,7 +41,7 @@ impl Layout {
 }
 
 /// The files of a configuration, masked ones left out.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Files {
     /// Settings in the order in which they are merged: layer by layer, in each `banish.toml`, `banish.toml.d/*`, `jail.d/*`.
     pub(super) settings: Vec<PathBuf>,

@@ -2,6 +2,7 @@
 
 mod broken;
 mod common;
+mod copies;
 mod doubts;
 mod filters;
 mod fragment;
@@ -19,8 +20,11 @@ mod source;
 mod strays;
 mod words;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use copies::{Copies, Damaged};
 pub use layers::{FILE_LIMIT, Layout, SYSTEM};
 pub use problem::{Place, Problem, Severity, any_error};
 pub use settings::{FirewallSettings, Jail, Location, Replies, Settings, Source, SourceName, Traffic};
@@ -47,6 +51,8 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// The jails that are not in the settings, in the order of their names.
     pub left_out: Vec<LeftOut>,
+    /// A copy of all that was read, where only [what is needed to run](load_to_run) was and nothing is in error.
+    pub copies: Option<Copies>,
     /// Every value that was given or built in, ordered by key.
     pub values: Vec<Given>,
     /// The files that were found, settings first, in the order in which they override each other.
@@ -89,18 +95,29 @@ impl Loaded {
 
 /// Reads a configuration whole. It never fails: what cannot be read is a problem, what can is in the settings.
 pub fn load(layout: &Layout) -> Loaded {
-    found(layout, false)
+    let mut problems = Vec::new();
+    let files = layers::files(layout, &mut problems);
+    read(files, &layers::text, false, problems)
 }
 
 /// Reads what is needed to run: filters that no enabled jail uses are not read, and what is wrong with them is not told.
 pub fn load_to_run(layout: &Layout) -> Loaded {
-    found(layout, true)
-}
-
-fn found(layout: &Layout, sparing: bool) -> Loaded {
     let mut problems = Vec::new();
     let files = layers::files(layout, &mut problems);
-    read(files, &layers::text, sparing, problems)
+    let copied = RefCell::new(BTreeMap::new());
+    let texts = |path: &Path| {
+        let text = layers::text(path)?;
+        copied.borrow_mut().insert(path.to_owned(), text.clone());
+        Ok(text)
+    };
+    let mut loaded = read(files.clone(), &texts, true, problems);
+    loaded.copies = (!loaded.any_error()).then(|| Copies::new(&files, copied.take()));
+    loaded
+}
+
+/// Reads the copy of a configuration, as [`load_to_run`] would read its files.
+pub fn load_copies(copies: &Copies) -> Loaded {
+    read(copies.files(), &|path| copies.text(path), true, Vec::new())
 }
 
 /// Reads `files`. The text of each, and of `/etc/services`, is what `texts` gives and nothing else.
@@ -139,6 +156,7 @@ fn read(files: Files, texts: &Texts<'_>, sparing: bool, mut problems: Vec<Proble
         values: values.collect(),
         problems: problem::sorted(problems),
         left_out,
+        copies: None,
         files: files.settings.into_iter().chain(all_filters).collect(),
     }
 }

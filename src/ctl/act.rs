@@ -116,11 +116,15 @@ pub async fn reload(global: &Global) -> Result<Status> {
         }
         other => refused(MANAGE, other),
     })?;
+    let gone: Vec<String> = daemon.properties().await?.take("NoLongerRunning")?;
     let mut screen = Screen::short(global);
     if global.json {
-        screen.json(&json!({ "reloaded": true }))?;
+        screen.json(&json!({ "reloaded": true, "no_longer_running": gone }))?;
     } else {
         writeln!(screen, "The new configuration is in force.")?;
+        for jail in &gone {
+            writeln!(screen, "Jail {} no longer runs.", shown(jail))?;
+        }
     }
     screen.finish()?;
     Ok(Status::Done)

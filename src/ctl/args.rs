@@ -24,7 +24,7 @@ use crate::engine::time::Length;
     about = "Ask banishd about its bans, and tell it what to do",
     long_about = "Shows what banishd, the daemon that bans hosts that fail to log in, counts and bans; bans and lifts \
                   bans by hand; and tries out its configuration. Without a command it shows the status.",
-    after_help = "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 banishd is not running, 4 not allowed.",
+    after_help = "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 banishd or the jail is not running, 4 not allowed.",
     max_term_width = 100
 )]
 pub struct Cli {
@@ -62,10 +62,16 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show how the daemon is, or how one jail is
+    ///
+    /// What is wrong comes first, then the jails that run. The exit status is 0 where the daemon, or the jail that is
+    /// asked for, runs, and 3 where it does not, whatever else is wrong; "check" fails where something is.
     Status {
         /// The jail
         #[arg(add = complete::jails())]
         jail: Option<JailName>,
+        /// Show the disabled jails too
+        #[arg(long, short, conflicts_with = "jail")]
+        all: bool,
     },
     /// List the bans in force
     List {
@@ -117,6 +123,9 @@ pub enum Command {
     /// with the right starts it, or at the next boot; "systemctl disable banishd" keeps it from that.
     Disarm,
     /// Ask the daemon what is wrong or doubtful
+    ///
+    /// Fails where something is wrong, not where it is only doubtful. What is wrong with the configuration is told in
+    /// full to root and to who has the right org.banish1.inspect, to others only where it is.
     Check,
     /// Check or show the configuration files
     Config {

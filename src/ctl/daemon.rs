@@ -10,7 +10,7 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo};
 
 use super::args::Global;
 use super::ending::{NotRunning, refused};
-use crate::bus::proxy::{JailProxy, ListedBan, ManagerProxy};
+use crate::bus::proxy::{Finding, JailProxy, ListedBan, ManagerProxy};
 use crate::bus::{NAME, NAME_FOR_ROOT, PATH, Refusal};
 use crate::engine::ban::JailName;
 
@@ -93,6 +93,22 @@ impl Daemon {
     /// What the daemon refuses.
     pub async fn properties(&self) -> Result<Properties> {
         self.properties_of(PATH, "org.banish1.Manager").await
+    }
+
+    /// What is wrong or doubtful.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn findings(&self) -> Result<Vec<Finding>> {
+        self.manager.check().await.map_err(|refusal| refused(INSPECT, refusal))
+    }
+
+    /// The jails that do not run because the configuration is in error.
+    ///
+    /// # Errors
+    /// What the daemon refuses.
+    pub async fn left_out(&self) -> Result<Vec<String>> {
+        self.properties().await?.take("LeftOut")
     }
 
     /// The properties of one jail.

@@ -15,7 +15,7 @@ pub enum Status {
     Failed = 1,
     /// The command line made no sense.
     Usage = 2,
-    /// banishd is not running.
+    /// banishd is not running, or the jail whose status was asked for.
     NotRunning = 3,
     /// The caller may not do this.
     NotAllowed = 4,

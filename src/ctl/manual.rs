@@ -125,9 +125,17 @@ fn by_hand() -> Roff {
     roff.control("SH", ["EXIT STATUS"]);
     for (number, text) in [
         ("0", "What was asked is done. For test: the inputs were tried, whatever came out. A broken pipe is success."),
-        ("1", "It was refused or failed; for check and config, an error was found."),
+        (
+            "1",
+            "It was refused or failed; for check and config, an error was found. As with systemctl, status is 0 while \
+             banishd runs, whatever is wrong.",
+        ),
         ("2", "The command line is wrong."),
-        ("3", "banishd is not running. For monitor: it went away and did not come back in time."),
+        (
+            "3",
+            "banishd is not running. For status JAIL: the jail is not, because it is disabled or left out. For monitor: \
+             banishd went away and did not come back in time.",
+        ),
         ("4", "The caller may not do this; the message names the missing right, an action of polkit."),
     ] {
         item(&mut roff, number, text);

@@ -53,14 +53,15 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return Status::Usage.into();
         }
     };
-    let status = dispatch(&cli.global, cli.command.unwrap_or(Command::Status { jail: None })).unwrap_or_else(|error| {
-        let (status, text) = verdict(&error);
-        if let Some(text) = text {
-            // Nobody is left to be told.
-            let _ = writeln!(std::io::stderr(), "banishctl: {text}");
-        }
-        status
-    });
+    let status = dispatch(&cli.global, cli.command.unwrap_or(Command::Status { jail: None, all: false }))
+        .unwrap_or_else(|error| {
+            let (status, text) = verdict(&error);
+            if let Some(text) = text {
+                // Nobody is left to be told.
+                let _ = writeln!(std::io::stderr(), "banishctl: {text}");
+            }
+            status
+        });
     status.into()
 }
 
@@ -82,8 +83,8 @@ fn hint(words: &[OsString]) -> String {
 
 fn dispatch(global: &Global, command: Command) -> Result<Status> {
     match command {
-        Command::Status { jail: None } => on_bus(show::status(global)),
-        Command::Status { jail: Some(jail) } => on_bus(jail::jail_status(global, &jail)),
+        Command::Status { jail: None, all } => on_bus(show::status(global, all)),
+        Command::Status { jail: Some(jail), .. } => on_bus(jail::jail_status(global, &jail)),
         Command::List { jail } => on_bus(bans::list(global, jail.as_ref())),
         Command::Ban(args) => on_bus(act::ban(global, &args)),
         Command::Unban(args) => on_bus(act::unban(global, &args)),

@@ -19,7 +19,7 @@ pub fn show(stamp: Stamp) -> String {
         return "never".into();
     }
     i64::try_from(stamp.usec()).ok().and_then(DateTime::from_timestamp_micros).map_or_else(
-        || format!("@{}µs", stamp.usec()),
+        || "a time beyond all calendars".into(),
         |utc| utc.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S %z").to_string(),
     )
 }

@@ -69,6 +69,24 @@ pub const GAVE_UP: &str = "ca8629c772a7424089cc58d442c8a186";
 /// Part of the configuration is in error.
 pub const CONFIG_BROKEN: &str = "199038647cc8480d998c5635b6e3691e";
 
+/// Something in the configuration is doubtful; it is in force.
+pub const CONFIG_WARNING: &str = "afc86ccde08f4540a260acfd0d3f1ca9";
+
+/// The configuration is in error; the last one that was in force runs.
+pub const FORMER_RUNS: &str = "5c23b42c074a4a2fa9fb6dbfc05024c7";
+
+/// The last configuration that was in force cannot be used.
+pub const FORMER_UNUSABLE: &str = "abded7cf10b34956a96875de59331135";
+
+/// The configuration in force cannot be kept.
+pub const FORMER_UNKEPT: &str = "ffcc0b8d23a04bb7bacab5a1f5e6839b";
+
+/// A jail does not run because the configuration is in error.
+pub const JAIL_LEFT_OUT: &str = "84fcd650dd11418284d1ed596e05b2f4";
+
+/// A jail that ran is disabled or gone by the new configuration.
+pub const JAIL_GONE: &str = "4de7e07a6bd841d69897777e9095a77a";
+
 /// The configuration was read anew.
 pub const RELOADED: &str = "3ca2dee9a97841c09b1dbcbb4c119af9";
 

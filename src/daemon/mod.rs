@@ -6,6 +6,7 @@ pub mod clock;
 pub mod crash;
 mod dryrun;
 mod effects;
+mod former;
 pub mod ids;
 mod notify;
 pub mod options;
@@ -23,6 +24,7 @@ mod saving;
 mod search;
 mod snapshot;
 mod sources;
+mod standing;
 mod start;
 mod sys;
 mod upkeep;
@@ -46,10 +48,12 @@ use crate::journal::{self, JournalError};
 use crate::ledger::{self, Key, LedgerError, Moment, OpenError, Restored, Store, Transaction};
 
 use dryrun::Printer;
+use former::Former;
 use options::Options;
 use report::{Log, Record};
 use retries::{Rebuilds, Retry};
 use sources::Readings;
+use standing::{Asker, Standing};
 
 pub use restore::restore;
 
@@ -86,7 +90,12 @@ pub enum StartError {
 struct Daemon {
     options: Options,
     settings: Settings,
+    /// What is doubtful in what runs.
     problems: Vec<Problem>,
+    standing: Standing,
+    /// What could not be kept yet for a start that finds errors.
+    unkept: Option<Former>,
+    unkept_retry: Retry,
     /// Jails that a mistake in the configuration left out; their bans stay.
     spared: BTreeSet<JailName>,
     warden: Warden,
@@ -271,10 +280,11 @@ impl Daemon {
             Event::Aside(Aside::Served(served)) => self.served(served),
             Event::Aside(Aside::Reopened(opened)) => self.ledger_reopened(*opened).await,
             Event::Stop => self.stop = true,
-            Event::Hangup => self.reload(None),
+            Event::Hangup => self.reload(Asker::Signal, None),
             // The kernel counts down, the ledger has instants: after a jump they differ.
             Event::ClockSet => {
                 self.warden.clock_was_set(clock::now());
+                self.log.clock_was_set();
                 self.audit().await;
             }
             Event::BusLost => self.bus_lost(),

@@ -8,10 +8,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::crash::point;
 use super::effects::{First, chain};
+use super::former::Former;
 use super::report::Record;
+use super::standing::{self, Asker, Standing};
 use super::{Aside, Daemon, clock, notify, plan, start, views};
 use crate::bus::Refusal;
-use crate::config::{self, Jail, Loaded, Settings, SourceName};
+use crate::config::{self, Copies, Jail, Loaded, Settings, SourceName};
 use crate::engine::ban::JailName;
 use crate::engine::entry::{Cursor, Evidence};
 use crate::engine::filter::{Definition, Filter, Hit, Sieve, WAIT};
@@ -22,6 +24,7 @@ use crate::journal::{self, Examine, Source};
 /// A configuration that was read for a reload, and who waits for the outcome.
 pub(super) struct Load {
     loaded: Loaded,
+    by: Asker,
     answer: Option<Answer>,
 }
 
@@ -58,41 +61,107 @@ const SESSION: Duration = Duration::from_secs(600);
 
 impl Daemon {
     /// Begins a reload: the files are read beside the loop.
-    pub(super) fn reload(&mut self, answer: Option<Answer>) {
+    pub(super) fn reload(&mut self, by: Asker, answer: Option<Answer>) {
         notify::reloading();
         let layout = start::layout(&self.options);
         let asides = self.asides.clone();
         tokio::task::spawn_blocking(move || {
             let loaded = config::load_to_run(&layout);
             // The loop being gone is the end of the program.
-            let _ = asides.send(Aside::Loaded(Box::new(Load { loaded, answer })));
+            let _ = asides.send(Aside::Loaded(Box::new(Load { loaded, by, answer })));
         });
     }
 
     /// Takes the new configuration over, or says what is wrong with it.
     pub(super) async fn reloaded(&mut self, load: Load) {
-        let Load { loaded, answer } = load;
+        let Load { loaded, by, answer } = load;
+        for problem in &loaded.problems {
+            self.log.tell(Record::problem(problem));
+        }
         let outcome = if loaded.any_error() {
             let problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
-            for text in &problems {
-                self.log.tell(Record::ConfigProblem { text: text.clone(), error: true });
-            }
-            self.log.tell(Record::ReloadRefused { problems: problems.clone() });
+            let errors = standing::count_errors(&loaded.problems);
+            self.log.tell(Record::ReloadRefused { errors, problems: problems.clone() });
+            self.standing.refuse(by, loaded.problems);
             Err(Refusal::InvalidConfig(problems.join("\n")))
         } else {
+            let ran = views::running_names(&self.settings);
+            self.standing = Standing::of_files(&loaded);
             self.problems = loaded.problems;
             self.adopt_settings(loaded.settings).await;
+            if let Some(copies) = loaded.copies {
+                self.keep(copies).await;
+            }
             self.log.tell(Record::Reloaded { jails: views::running(&self.settings) });
+            let runs = views::running_names(&self.settings);
+            let gone: Vec<JailName> = ran.into_iter().filter(|jail| !runs.contains(jail)).collect();
+            self.ended(gone);
             Ok(())
         };
         if let Some(bus) = &self.bus {
             // Everybody hears this, and a problem's text may quote an address.
-            let text = if outcome.is_ok() { "" } else { "the new configuration has problems; the former one stays" };
-            bus.reloaded(outcome.is_ok(), text);
+            let text = match &outcome {
+                Ok(()) => {
+                    let gone = self.standing.no_longer_running();
+                    gone.iter().map(|jail| format!("Jail {jail} no longer runs.")).collect::<Vec<_>>().join(" ")
+                }
+                Err(_) => "the new configuration has problems; the former one stays".to_owned(),
+            };
+            bus.reloaded(outcome.is_ok(), &text);
         }
         notify::ready(&self.status());
         if let Some(answer) = answer {
             let _ = answer.send(outcome);
+        }
+    }
+
+    /// The configuration that has come into force ended these jails.
+    pub(super) fn ended(&mut self, jails: Vec<JailName>) {
+        for jail in &jails {
+            self.log.tell(Record::JailGone { jail: jail.clone() });
+        }
+        self.standing.ended(jails);
+    }
+
+    /// Keeps the configuration that is in force, for a start that finds errors in the files.
+    pub(super) async fn keep(&mut self, copies: Copies) {
+        if self.options.dry_run {
+            return;
+        }
+        let jails = views::running_names(&self.settings);
+        self.keep_former(Former { since: self.standing.since(), jails, copies }).await;
+    }
+
+    /// Tries again to keep it.
+    pub(super) async fn keep_again(&mut self) {
+        match self.unkept.take() {
+            Some(former) => self.keep_former(former).await,
+            None => self.unkept_retry.worked(),
+        }
+    }
+
+    async fn keep_former(&mut self, former: Former) {
+        let (state, again) = (self.options.state.clone(), former.clone());
+        let kept = tokio::task::spawn_blocking(move || former.keep(&state)).await;
+        let kept = kept.map_err(|error| error.to_string()).and_then(|kept| kept.map_err(|error| error.to_string()));
+        self.untold_status = true;
+        match kept {
+            Ok(kept) => {
+                if self.standing.is_unkept() {
+                    self.log.tell(Record::FormerKept);
+                }
+                self.standing.kept(Ok(kept.since));
+                self.unkept = None;
+                self.unkept_retry.worked();
+            }
+            Err(error) => {
+                if !self.standing.is_unkept() {
+                    self.log.tell(Record::FormerUnkept { error: error.clone() });
+                }
+                self.standing.kept(Err(error));
+                self.unkept = Some(again);
+                self.unkept_retry.failed(super::upkeep::instant());
+            }
         }
     }
 

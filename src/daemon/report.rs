@@ -13,7 +13,8 @@ use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::ids;
-use crate::engine::ban::{Ban, End, JailName};
+use crate::config;
+use crate::engine::ban::{Ban, Cause, End, JailName};
 use crate::engine::subject::Subject;
 use crate::engine::time::Stamp;
 
@@ -160,8 +161,41 @@ pub enum Record {
     ConfigProblem {
         /// `file:line:col: key: what`.
         text: String,
-        /// Does it leave a jail out?
+        /// Can it not be carried out?
         error: bool,
+    },
+    /// The configuration is in error: the last one that was in force runs.
+    FormerRuns {
+        /// When that came into force.
+        since: Stamp,
+        /// How many errors the files have.
+        errors: usize,
+        /// The jails that they are about.
+        jails: Vec<String>,
+    },
+    /// The last configuration that was in force cannot be used.
+    FormerUnusable {
+        /// Why.
+        error: String,
+    },
+    /// The configuration in force cannot be kept for a start that finds errors.
+    FormerUnkept {
+        /// Why.
+        error: String,
+    },
+    /// It is kept again.
+    FormerKept,
+    /// A jail does not run because the configuration is in error.
+    JailLeftOut {
+        /// Which, as it was written.
+        jail: String,
+        /// `file:line:col: key: what`.
+        reason: String,
+    },
+    /// A jail that ran is disabled or gone by the new configuration.
+    JailGone {
+        /// Which.
+        jail: JailName,
     },
     /// The configuration was read anew.
     Reloaded {
@@ -170,7 +204,9 @@ pub enum Record {
     },
     /// The configuration is broken; the running one stays.
     ReloadRefused {
-        /// Each as `file:line:col: key: what`.
+        /// How many errors there are, in words.
+        errors: String,
+        /// Each problem as `file:line:col: key: what`.
         problems: Vec<String>,
     },
     /// The ledger was damaged and is kept aside.
@@ -199,6 +235,14 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// What is wrong or doubtful in the configuration.
+    pub fn problem(problem: &config::Problem) -> Record {
+        let error = problem.severity == config::Severity::Error;
+        Record::ConfigProblem { text: problem.to_string(), error }
+    }
+}
+
 /// The sending end of the log thread.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -206,6 +250,8 @@ pub struct Log {
     dropped: Arc<AtomicU64>,
     given: Arc<AtomicU64>,
     out: Arc<AtomicU64>,
+    /// When journald was given a record last, µs since the epoch.
+    logged: Arc<AtomicU64>,
 }
 
 /// The log thread; it ends when every [`Log`] is gone.
@@ -223,27 +269,35 @@ impl Log {
         let lost = Arc::clone(&dropped);
         let out = Arc::new(AtomicU64::new(0));
         let done = Arc::clone(&out);
+        let logged = Arc::new(AtomicU64::new(0));
+        let last = Arc::clone(&logged);
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
-            let _subscriber = subscribe();
+            let (to_journald, _subscriber) = subscribe();
             for record in records {
+                // Before it is told: what journald writes for it is written later.
+                let at = super::clock::now();
                 tell(&record);
+                if to_journald {
+                    last.store(at.usec(), Ordering::Relaxed);
+                }
                 done.fetch_add(1, Ordering::Release);
                 let lost = lost.swap(0, Ordering::Relaxed);
                 if lost > 0 {
                     tracing::warn!(
                         MESSAGE_ID = ids::RECORDS_DROPPED,
                         banish.count = lost,
-                        "{lost} records dropped: journald was too slow"
+                        "{} dropped: journald was too slow",
+                        counted_of(lost, "record", "records")
                     );
                 }
             }
         })?;
-        Ok((Log { queue: Some(queue), dropped, given: Arc::default(), out }, LogThread(Some(thread))))
+        Ok((Log { queue: Some(queue), dropped, given: Arc::default(), out, logged }, LogThread(Some(thread))))
     }
 
     /// A log that tells nobody: a dry run prints its decisions itself.
     pub fn silent() -> Log {
-        Log { queue: None, dropped: Arc::default(), given: Arc::default(), out: Arc::default() }
+        Log { queue: None, dropped: Arc::default(), given: Arc::default(), out: Arc::default(), logged: Arc::default() }
     }
 
     /// Tells `record`; never waits. Gives a ticket: the record has been told when [`Log::out`] is there. `None` where it
@@ -263,6 +317,16 @@ impl Log {
     /// The ticket of the last record that was told: a process that dies now has told this one and all before it.
     pub fn out(&self) -> u64 {
         self.out.load(Ordering::Acquire)
+    }
+
+    /// When journald was given a record last; `None` where it was given none.
+    pub fn logged(&self) -> Option<Stamp> {
+        Some(Stamp::from_usec(self.logged.load(Ordering::Relaxed))).filter(|stamp| *stamp != Stamp::EPOCH)
+    }
+
+    /// The clock was set: when something was logged says nothing any more.
+    pub fn clock_was_set(&self) {
+        self.logged.store(0, Ordering::Relaxed);
     }
 
     /// Waits until all is told that was to be, but not for long: journald may hang.
@@ -288,22 +352,30 @@ impl LogThread {
 
 /// To journald, fields as they are named here; without journald to standard error. For this thread only: what the
 /// libraries trace is not for the journal.
-fn subscribe() -> tracing::subscriber::DefaultGuard {
+///
+/// Is it journald?
+fn subscribe() -> (bool, tracing::subscriber::DefaultGuard) {
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some() || std::env::var_os("INVOCATION_ID").is_some();
     match tracing_journald::layer() {
         Ok(layer) if under_systemd => {
             let layer = layer.with_field_prefix(None).with_syslog_identifier("banishd".into());
-            tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
+            (true, tracing::subscriber::set_default(tracing_subscriber::registry().with(layer)))
         }
-        _ => tracing::subscriber::set_default(
-            tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).finish(),
-        ),
+        _ => {
+            let plain = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).finish();
+            (false, tracing::subscriber::set_default(plain))
+        }
     }
 }
 
 /// `1 jail`, `2 jails`.
 pub(super) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `1 entry`, `2 entries`.
+fn counted_of(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// `until` for people.
@@ -331,19 +403,21 @@ fn tell(record: &Record) {
             tracing::info!(MESSAGE_ID = ids::RESTORED, "nothing to restore: banishd is running");
         }
         Record::Stopped { bans } => {
-            tracing::info!(MESSAGE_ID = ids::STOPPED, banish.bans = bans, "stopped: {bans} bans stay in force");
+            let kept = counted(*bans, "ban");
+            tracing::info!(MESSAGE_ID = ids::STOPPED, banish.bans = bans, "stopped: {kept} in force");
         }
         Record::CaughtUp { entries } => {
             tracing::info!(
                 MESSAGE_ID = ids::CAUGHT_UP,
                 banish.entries = entries,
-                "caught up with the journal after {entries} entries"
+                "caught up with the journal after {}",
+                counted_of(*entries, "entry", "entries")
             );
         }
         Record::Banned(ban) => tell_ban(ban),
         Record::WouldBan(ban) => {
             let (jail, subject) = (&ban.place.jail, &ban.place.subject);
-            tracing::info!(MESSAGE_ID = ids::WOULD_BAN, banish.jail = %jail, banish.subject = %subject, banish.failures = ban.failures, "jail {jail} would ban {subject}: {} failures (it only reports)", ban.failures);
+            tracing::info!(MESSAGE_ID = ids::WOULD_BAN, banish.jail = %jail, banish.subject = %subject, banish.failures = ban.failures, "jail {jail} would ban {subject}: {} (it only reports)", counted(ban.failures as usize, "failure"));
         }
         Record::TooLate(ban) => {
             let (jail, subject) = (&ban.place.jail, &ban.place.subject);
@@ -361,7 +435,7 @@ fn tell(record: &Record) {
             tracing::info!(MESSAGE_ID = ids::FORGOT, banish.subject = %subject, banish.count = count, banish.uid = uid, "forgot the failures of {subject} in {} (operator uid {uid})", counted(*count as usize, "place"));
         }
         Record::Paused { jail, until, uid } => {
-            tracing::info!(MESSAGE_ID = ids::PAUSED, banish.jail = %jail, banish.until = %end_of(*until), banish.until_usec = until.usec(), banish.uid = uid, "jail {jail} counts nothing until {} (operator uid {uid})", end_of(*until));
+            tracing::info!(MESSAGE_ID = ids::PAUSED, banish.jail = %jail, banish.until = %in_catalog(*until), banish.until_usec = until.usec(), banish.uid = uid, "jail {jail} counts nothing {} (operator uid {uid})", paused_until(*until));
         }
         Record::Resumed { jail, uid } => {
             let by = uid.map_or_else(|| "its pause is over".to_owned(), |uid| format!("operator uid {uid}"));
@@ -371,11 +445,12 @@ fn tell(record: &Record) {
             tracing::warn!(
                 MESSAGE_ID = ids::ADOPTED,
                 banish.count = bans,
-                "adopted {bans} bans from the kernel that the ledger did not know"
+                "adopted {} from the kernel that the ledger did not know",
+                counted(*bans, "ban")
             );
         }
         Record::FirewallRestored { change, bans } => {
-            tracing::warn!(MESSAGE_ID = ids::FIREWALL_REBUILT, banish.change = %change, banish.count = bans, "somebody changed table inet banish ({change}); put back with {bans} bans");
+            tracing::warn!(MESSAGE_ID = ids::FIREWALL_REBUILT, banish.change = %change, banish.count = bans, "somebody changed table inet banish ({change}); put back with {}", counted(*bans, "ban"));
         }
         Record::FirewallRefused { error } => {
             tracing::error!(MESSAGE_ID = ids::FIREWALL_REFUSED, banish.error = %error, "the kernel refuses a change: {error}");
@@ -405,14 +480,16 @@ fn tell(record: &Record) {
                 MESSAGE_ID = ids::JOURNAL_SUPPRESSED,
                 banish.unit = unit,
                 banish.count = count,
-                "journald dropped {count} messages of {unit}: failures may be among them"
+                "journald dropped {} of {unit}: failures may be among them",
+                counted_of(*count, "message", "messages")
             );
         }
         Record::Evicted { count } => {
             tracing::warn!(
                 MESSAGE_ID = ids::EVICTED,
                 banish.count = count,
-                "{count} subjects that had failed were forgotten early because there were too many"
+                "{} forgotten early because there were too many",
+                counted_of(*count, "subject that had failed was", "subjects that had failed were")
             );
         }
         Record::GaveUp { jail, filter, pattern, count } => {
@@ -422,7 +499,33 @@ fn tell(record: &Record) {
             tracing::error!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");
         }
         Record::ConfigProblem { text, error: false } => {
-            tracing::warn!(MESSAGE_ID = ids::CONFIG_BROKEN, banish.problem = %text, "{text}");
+            tracing::warn!(MESSAGE_ID = ids::CONFIG_WARNING, banish.problem = %text, "{text} (warning)");
+        }
+        Record::FormerRuns { since, errors, jails } => {
+            let since = super::clock::show(*since);
+            let names = jails.iter().map(|jail| jail.escape_debug().to_string()).collect::<Vec<_>>().join(" ");
+            let concerned = if names.is_empty() { "all jails".to_owned() } else { format!("jails {names}") };
+            tracing::error!(MESSAGE_ID = ids::FORMER_RUNS, banish.jails = %concerned, banish.since = %since, "the configuration is in error ({}; it concerns {concerned}): running the former configuration, of {since}", counted(*errors, "error"));
+        }
+        Record::FormerUnusable { error } => {
+            tracing::error!(MESSAGE_ID = ids::FORMER_UNUSABLE, banish.error = %error, "the former configuration cannot be used: {error}");
+        }
+        Record::FormerUnkept { error } => {
+            tracing::warn!(MESSAGE_ID = ids::FORMER_UNKEPT, banish.error = %error, "cannot keep the configuration that is in force: {error}; trying again");
+        }
+        Record::FormerKept => {
+            tracing::info!(
+                MESSAGE_ID = ids::FORMER_UNKEPT,
+                banish.error = "none any more",
+                "the configuration that is in force is kept"
+            );
+        }
+        Record::JailLeftOut { jail, reason } => {
+            let jail = jail.escape_debug();
+            tracing::error!(MESSAGE_ID = ids::JAIL_LEFT_OUT, banish.jail = %jail, banish.problem = %reason, "jail {jail} is NOT running: {reason}");
+        }
+        Record::JailGone { jail } => {
+            tracing::warn!(MESSAGE_ID = ids::JAIL_GONE, banish.jail = %jail, "jail {jail} no longer runs: the new configuration disables it or does not have it");
         }
         Record::Reloaded { jails } => {
             tracing::info!(
@@ -432,12 +535,11 @@ fn tell(record: &Record) {
                 counted(*jails, "jail")
             );
         }
-        Record::ReloadRefused { problems } => {
+        Record::ReloadRefused { errors, problems } => {
             tracing::error!(
                 MESSAGE_ID = ids::RELOAD_FAILED,
                 banish.problem = problems.join("; "),
-                "the new configuration has {}; the running one stays",
-                counted(problems.len(), "problem")
+                "the new configuration has {errors}; the running one stays",
             );
         }
         Record::LedgerDamaged { aside, past } => {
@@ -461,19 +563,71 @@ fn tell(record: &Record) {
 fn tell_ban(ban: &Ban) {
     let (jail, subject) = (&ban.place.jail, &ban.place.subject);
     let evidence = ban.cause.evidence().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let uid = match &ban.cause {
+        Cause::Operator { uid, .. } => Some(*uid),
+        _ => None,
+    };
     tracing::info!(
         MESSAGE_ID = ids::BANNED,
         banish.jail = %jail,
         banish.subject = %subject,
         banish.since_usec = ban.since.usec(),
-        banish.until = %end_of(ban.until),
+        banish.until = %in_catalog(ban.until),
         banish.until_usec = ban.until.usec(),
         banish.failures = ban.failures,
         banish.cause = %ban.cause,
+        banish.uid = uid,
         banish.evidence = %evidence,
-        "banned {subject} in jail {jail} until {} ({} failures, {})",
-        end_of(ban.until),
-        ban.failures,
-        ban.cause,
+        "banned {subject} in jail {jail} {} ({})",
+        ends(ban.until),
+        why(ban),
     );
+}
+
+/// What stands behind `until` in a text of the catalog.
+fn in_catalog(until: Stamp) -> String {
+    if until == Stamp::NEVER { "somebody ends it".into() } else { end_of(until) }
+}
+
+/// `until 2026-11-22 11:10:37 +0100`, `permanently`.
+fn ends(until: Stamp) -> String {
+    if until == Stamp::NEVER { "permanently".into() } else { format!("until {}", end_of(until)) }
+}
+
+/// `until 2026-11-22 11:10:37 +0100`, `until it is resumed`.
+fn paused_until(until: Stamp) -> String {
+    if until == Stamp::NEVER { "until it is resumed".into() } else { ends(until) }
+}
+
+/// `5 failures`, `operator uid 0: reason`.
+fn why(ban: &Ban) -> String {
+    match &ban.cause {
+        Cause::Failures { .. } => counted(ban.failures as usize, "failure"),
+        cause if ban.failures == 0 => cause.to_string(),
+        cause => format!("{}, {cause}", counted(ban.failures as usize, "failure")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_in_the_right_number() {
+        let ban = |failures, cause| Ban {
+            place: crate::engine::ban::Place {
+                jail: JailName::manual(),
+                subject: "192.0.2.1".parse().expect("an address"),
+            },
+            since: Stamp::EPOCH,
+            until: Stamp::NEVER,
+            failures,
+            cause,
+        };
+        assert_eq!(why(&ban(0, Cause::Operator { uid: 0, reason: String::new() })), "operator uid 0");
+        assert_eq!(why(&ban(1, Cause::Configuration { evidence: Vec::new() })), "1 failure, configuration");
+        assert_eq!(why(&ban(0, Cause::Adopted)), "adopted");
+        assert_eq!(ends(Stamp::NEVER), "permanently");
+        assert_eq!(counted_of(1, "entry", "entries"), "1 entry");
+    }
 }

@@ -1,14 +1,17 @@
 //! What the bus asks, answered.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::crash::point;
 use super::effects::First;
-use super::{Daemon, clock, plan, protect, sys, views};
+use super::{Asker, Daemon, clock, plan, protect, sys, views};
 use crate::bus::{self, FirewallState, ManagerView, Refusal, Request, Severity};
-use crate::config;
 use crate::engine::ban::JailName;
 use crate::engine::roster::State;
 use crate::engine::subject::Subject;
+use crate::engine::time::Stamp;
 use crate::engine::warden::{self, Decision};
+use crate::journal::{self, Source};
 
 impl Daemon {
     /// Does what is asked and answers. That nobody waits for the answer any more is no failure.
@@ -51,7 +54,12 @@ impl Daemon {
             }
             Request::ListBans { page, answer } => {
                 let rows = match &page.jail {
-                    Some(jail) if self.warden.rules(jail.as_str()).is_none() && !self.is_configured(jail) => {
+                    Some(jail)
+                        if self.warden.rules(jail.as_str()).is_none()
+                            && !self.is_configured(jail)
+                            && !self.spared.contains(jail)
+                            && !self.standing.leaves_out(jail) =>
+                    {
                         Err(Refusal::no_jail(jail.as_str(), self.settings.jails.iter().map(|known| &known.name)))
                     }
                     _ => Ok(views::bans(&self.warden, &page)),
@@ -66,9 +74,9 @@ impl Daemon {
             Request::Status { answer } => {
                 let _ = answer.send(self.manager_view());
             }
-            Request::Reload { answer, .. } => self.reload(Some(answer)),
-            Request::Check { answer } => {
-                let _ = answer.send(self.check());
+            Request::Reload { uid, answer } => self.reload(Asker::User(uid), Some(answer)),
+            Request::Check { whole, answer } => {
+                let _ = answer.send(self.check(whole));
             }
         }
     }
@@ -102,6 +110,7 @@ impl Daemon {
     pub(super) fn explained(&self, refusal: warden::Refusal) -> Refusal {
         let text = refusal.to_string();
         match refusal {
+            warden::Refusal::NoSuchJail(jail) if self.standing.leaves_out(&jail) => Refusal::left_out(jail.as_str()),
             warden::Refusal::NoSuchJail(jail) if self.is_configured(&jail) => Refusal::NoSuchJail(format!(
                 "jail {jail} is not enabled; to enable it, write [jail.{jail}] and enabled = true into a file of \
                  /etc/banish/jail.d, and run: banishctl reload"
@@ -119,6 +128,11 @@ impl Daemon {
             }
             warden::Refusal::Protected { .. } | warden::Refusal::Reserved { .. } => Refusal::Protected(text),
         }
+    }
+
+    /// Is this machine's own journal read, and not something in its place?
+    fn reads_live(&self) -> bool {
+        self.readings.iter().any(|reading| reading.journal == Source::Live)
     }
 
     fn is_configured(&self, jail: &JailName) -> bool {
@@ -144,6 +158,11 @@ impl Daemon {
             last_entry: self.progress.stamp,
             catching_up: self.readings.catching_up(),
             firewall_state: self.firewall_state(),
+            configuration: self.standing.configuration(),
+            configuration_since: self.standing.since(),
+            left_out: self.standing.left_out(),
+            no_longer_running: self.standing.no_longer_running(),
+            reload_refused: self.standing.refused_at(),
         }
     }
 
@@ -158,20 +177,8 @@ impl Daemon {
     }
 
     /// What is wrong or doubtful, worst first.
-    fn check(&self) -> Vec<bus::Problem> {
-        let mut found: Vec<bus::Problem> = self
-            .problems
-            .iter()
-            .map(|problem| bus::Problem {
-                severity: match problem.severity {
-                    config::Severity::Error => Severity::Error,
-                    config::Severity::Warning => Severity::Warning,
-                },
-                jail: problem.jail.as_ref().and_then(|jail| jail.parse().ok()),
-                // Everybody may ask, and what is wrong with an address list quotes addresses.
-                text: place_of(problem),
-            })
-            .collect();
+    fn check(&self, whole: bool) -> Vec<bus::Problem> {
+        let mut found = self.standing.findings(&self.problems, whole);
         let mut say = |severity, text: &str| found.push(bus::Problem { severity, jail: None, text: text.into() });
         match self.firewall_state() {
             FirewallState::Armed => {}
@@ -181,19 +188,33 @@ impl Daemon {
         for reading in self.readings.iter().filter(|reading| reading.failure.is_some()) {
             say(Severity::Error, &format!("the journal {} cannot be read; it is tried again", reading.name));
         }
+        if self.reads_live()
+            && let Some(since) = unstored(self.log.logged(), clock::now(), journal::last_written)
+        {
+            say(
+                Severity::Error,
+                &format!(
+                    "nothing was written to this machine's journal since {}, though banishd has logged since: no failed \
+                     login is seen; does systemd-journald run, and does Storage= in journald.conf let it keep anything?",
+                    clock::show(since)
+                ),
+            );
+        }
         for lack in &self.lacks {
             say(Severity::Notice, lack);
         }
         if self.ledger_lags() {
             say(Severity::Error, "the ledger cannot be written; a restart would forget what was decided since");
         }
-        if views::running(&self.settings) == 0 {
+        if views::running(&self.settings) == 0 && self.standing.left_out().is_empty() {
             say(Severity::Warning, "no jail is enabled");
         }
         for jail in plan::enabled(&self.settings) {
             let figures = self.warden.figures(jail.name.as_str()).unwrap_or_default();
             if figures.evicted > 0 {
-                let text = format!("{} subjects were forgotten early because there were too many", figures.evicted);
+                let count = figures.evicted;
+                let were = if count == 1 { "subject was" } else { "subjects were" };
+                let text = format!("{count} {were} forgotten early because there were too many");
                 found.push(bus::Problem { severity: Severity::Warning, jail: Some(jail.name.clone()), text });
             }
         }
@@ -207,19 +228,34 @@ impl Daemon {
     }
 }
 
-/// Where something is wrong with the configuration; `banishctl config check` tells what to whom may read the files.
-fn place_of(problem: &config::Problem) -> String {
-    let place = problem.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
-    let key = if problem.key.is_empty() { "the file" } else { problem.key.as_str() };
-    format!(
-        "{place}{key} is in {}; see banishctl config check",
-        match problem.severity {
-            config::Severity::Error => "error",
-            config::Severity::Warning => "doubt",
-        }
-    )
+/// When the journal was written last, where something logged at `logged` should be in it and is not.
+fn unstored(logged: Option<Stamp>, now: Stamp, written: impl FnOnce() -> Option<SystemTime>) -> Option<Stamp> {
+    // journald is asked to keep it at once, but may be behind in a flood.
+    const BEHIND: Duration = Duration::from_secs(30);
+    let logged = logged.filter(|logged| now.since(*logged) >= BEHIND)?;
+    let written = written()?.duration_since(UNIX_EPOCH).ok()?;
+    let written = Stamp::from_usec(u64::try_from(written.as_micros()).ok()?);
+    // The clocks of files are coarser.
+    (logged.since(written) > Duration::from_millis(100)).then_some(written)
 }
 
 fn is_own(subject: &Subject) -> bool {
     sys::interface_addresses().is_ok_and(|own| own.into_iter().any(|address| *subject == Subject::host(address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_journald_keeps_nothing_is_told_when_what_was_logged_is_not_there() {
+        let at = |seconds: u64| Stamp::from_usec(seconds * 1_000_000);
+        let written = |seconds| move || Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(unstored(Some(at(100)), at(200), written(50)), Some(at(50)));
+        assert_eq!(unstored(Some(at(100)), at(200), written(101)), None);
+        assert_eq!(unstored(Some(at(100)), at(200), written(100)), None, "a file's clock is coarse");
+        assert_eq!(unstored(Some(at(100)), at(110), written(50)), None, "journald may be behind");
+        assert_eq!(unstored(None, at(200), written(50)), None, "nothing was logged");
+        assert_eq!(unstored(Some(at(100)), at(200), || None), None, "nobody can tell");
+    }
 }

@@ -4,6 +4,7 @@
 
 use super::options::Options;
 use super::report::{Log, Record};
+use super::start::Chosen;
 use super::{StartError, clock, plan, protect, start};
 use crate::engine::warden::Warden;
 use crate::firewall::{Element, Firewall};
@@ -33,8 +34,8 @@ async fn put_back(options: &Options, log: &Log) -> Result<Record, StartError> {
     if bans.is_empty() {
         return Ok(Record::Restored { bans: 0 });
     }
-    let loaded = start::settings(options, log)?;
-    let spared = start::spared(&loaded, &bans);
+    let Chosen { loaded, standing, .. } = start::settings(options, log)?;
+    let spared = start::spared(&loaded, &standing, &bans);
     // What the daemon would lift at its start, as the configuration does not want it any more, is not put in force.
     let mut warden = Warden::new();
     warden.configure(plan::rules(&loaded.settings, &protect::own_addresses()));

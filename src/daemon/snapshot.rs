@@ -215,7 +215,7 @@ mod tests {
             assert!(daemon.snapshots.awaited.is_some(), "the reading is asked");
             if changed {
                 configure(root.path(), "refused");
-                daemon.reload(None);
+                daemon.reload(crate::daemon::Asker::Signal, None);
                 let load = loop {
                     if let Some(super::super::Aside::Loaded(load)) = inbox.asides.recv().await {
                         break load;

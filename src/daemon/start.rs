@@ -10,12 +10,14 @@ use tokio::sync::mpsc;
 use super::crash::point;
 use super::dryrun::Printer;
 use super::effects::{First, chain};
+use super::former::Former;
 use super::options::{BusChoice, Options};
 use super::report::{Log, Record};
 use super::retries::{Rebuilds, Retry};
 use super::saving::Debt;
 use super::snapshot::{self, Snapshots};
 use super::sources::{Readings, Wanted};
+use super::standing::{self, Standing};
 use super::upkeep::Agenda;
 use super::{Daemon, Inbox, OwnAddresses, Progress, StartError, clock, notify, plan, protect, views};
 use crate::bus::{self, Bus, BusAddress};
@@ -36,7 +38,7 @@ const PASTS: usize = 2;
 impl Daemon {
     /// Opens everything and says that it is ready.
     pub(super) async fn open(options: Options, log: Log) -> Result<(Daemon, Inbox), StartError> {
-        let loaded = settings(&options, &log)?;
+        let Chosen { loaded, standing, ran } = settings(&options, &log)?;
         let Opened { store, mut restored, forgetful, known } = ledger(&options, &log)?;
         point("start.ledger");
         let own = protect::own_addresses();
@@ -45,7 +47,7 @@ impl Daemon {
         let (requests, requests_out) = mpsc::channel(QUEUE);
         let (pasts, pasts_out) = mpsc::channel(PASTS);
 
-        let spared = spared(&loaded, &restored.bans);
+        let spared = spared(&loaded, &standing, &restored.bans);
         let mut warden = Warden::new();
         warden.configure(plan::rules(&loaded.settings, &own));
         let overdue = restored.overdue.iter().map(|ban| (ban.place.clone(), ban.until));
@@ -62,6 +64,9 @@ impl Daemon {
             printer: options.dry_run.then(Printer::default),
             settings: loaded.settings,
             problems: loaded.problems,
+            standing,
+            unkept: None,
+            unkept_retry: Retry::default(),
             spared,
             warden,
             log,
@@ -96,6 +101,11 @@ impl Daemon {
         };
         let inbox = Inbox::new(requests_out, notices_out, asides_out, pasts_out)?;
         daemon.take_up(restored).await;
+        let runs = views::running_names(&daemon.settings);
+        daemon.ended(ran.into_iter().filter(|jail| !runs.contains(jail)).collect());
+        if let Some(copies) = loaded.copies {
+            daemon.keep(copies).await;
+        }
         // The bans are in force by now, whatever the journal says.
         let local = local(&daemon.options);
         daemon.read_local(local).map_err(StartError::Journal)?;
@@ -251,34 +261,61 @@ fn ledger(options: &Options, log: &Log) -> Result<Opened, StartError> {
     }
 }
 
-/// The jails whose bans stay although they are not there: those that a mistake left out. Where a file cannot be read
-/// nobody knows which jails it had, so then it is every one that has bans.
-pub fn spared(loaded: &Loaded, bans: &[Ban]) -> BTreeSet<JailName> {
+/// The jails whose bans stay although they do not run: those that a mistake left out. Where something is in error nobody
+/// knows which jails there would be, so then it is every one that has bans.
+pub fn spared(loaded: &Loaded, standing: &Standing, bans: &[Ban]) -> BTreeSet<JailName> {
     let mut spared: BTreeSet<JailName> =
         loaded.left_out.iter().filter_map(|left_out| left_out.jail.parse().ok()).collect();
-    if loaded.any_error() {
+    if standing.in_error() {
         spared.extend(bans.iter().map(|ban| ban.place.jail.clone()));
     }
     spared.remove(&JailName::manual());
-    spared.retain(|jail| loaded.settings.jails.iter().all(|known| known.name != *jail));
+    spared.retain(|jail| plan::enabled(&loaded.settings).all(|known| known.name != *jail));
     spared
 }
 
-/// Loads the configuration and tells its problems; jails in error are left out.
+/// The configuration that a start runs with.
+pub struct Chosen {
+    pub loaded: Loaded,
+    pub standing: Standing,
+    /// The jails that ran before, where that is known and the files are without errors.
+    pub ran: Vec<JailName>,
+}
+
+/// Loads the configuration and tells its problems. Where there are errors it is the last one that was in force, and only
+/// where none is kept that can be used what is right in the files.
 ///
 /// # Errors
-/// Where a run by hand names a directory whose configuration is in error: nobody is cut off by stopping that.
-pub fn settings(options: &Options, log: &Log) -> Result<Loaded, StartError> {
+/// Where a dry run is given a configuration that is in error: nobody is cut off by stopping that.
+pub fn settings(options: &Options, log: &Log) -> Result<Chosen, StartError> {
     let loaded = config::load_to_run(&layout(options));
     for problem in &loaded.problems {
-        let error = problem.severity == config::Severity::Error;
-        log.tell(Record::ConfigProblem { text: problem.to_string(), error });
+        log.tell(Record::problem(problem));
     }
-    if options.dry_run && config::any_error(&loaded.problems) {
-        let problems = loaded.problems.iter().map(ToString::to_string).collect();
-        return Err(StartError::Config(problems));
+    if options.dry_run {
+        if loaded.any_error() {
+            let problems = loaded.problems.iter().map(ToString::to_string).collect();
+            return Err(StartError::Config(problems));
+        }
+        return Ok(Chosen { standing: Standing::of_files(&loaded), loaded, ran: Vec::new() });
     }
-    Ok(loaded)
+    let former = Former::read(&options.state);
+    if !loaded.any_error() {
+        // What is damaged is written anew.
+        let ran = former.ok().flatten().map(|former| former.jails).unwrap_or_default();
+        return Ok(Chosen { standing: Standing::of_files(&loaded), loaded, ran });
+    }
+    let former = former.and_then(|former| former.map(|former| Ok((former.load()?, former.since))).transpose());
+    let (standing, concerned) = match &former {
+        Ok(Some((_, since))) => (Standing::of_former(*since, loaded.problems.clone()), standing::concerned(&loaded)),
+        Ok(None) => (Standing::of_part(&loaded, None), Vec::new()),
+        Err(error) => (Standing::of_part(&loaded, Some(error)), Vec::new()),
+    };
+    for record in standing.records(concerned) {
+        log.tell(record);
+    }
+    let loaded = former.ok().flatten().map_or(loaded, |(former, _)| former);
+    Ok(Chosen { loaded, standing, ran: Vec::new() })
 }
 
 /// Serves on the bus that the options name; `None` where they name none.

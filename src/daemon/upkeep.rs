@@ -50,6 +50,7 @@ impl Daemon {
         let ends = deadline.map(|end| now + end.since(clock::now()).min(DOZE));
         let checkpoint = self.has_unwritten().then(|| self.progress.written.map_or(now, |last| last + CHECKPOINT));
         let retries = [self.kernel_retry.at(), self.ledger_retry.at(), self.bus_retry.at(), self.debt.retry.at()];
+        let retries = retries.into_iter().chain([self.unkept_retry.at()]);
         let agenda = [self.snapshots.due(), self.agenda.pulse, self.agenda.purge, self.agenda.look];
         [ends, checkpoint].into_iter().chain(retries).chain(agenda).flatten().min()
     }
@@ -79,6 +80,9 @@ impl Daemon {
         }
         if due(self.debt.retry.at()) {
             self.reopen_ledger();
+        }
+        if due(self.unkept_retry.at()) {
+            self.keep_again().await;
         }
         if due(self.snapshots.due()) {
             self.begin_snapshot(now);
@@ -199,11 +203,14 @@ impl Daemon {
         let bans = self.warden.roster().len();
         let jails = super::views::running(&self.settings);
         let failures = self.failures();
-        let mut text = format!(
-            "{bans} banned, {}, {failures} failures in {} entries",
+        let mut text = self.standing.trouble().map_or_else(String::new, |trouble| format!("{trouble}; "));
+        let entries = self.progress.entries;
+        text.push_str(&format!(
+            "{bans} banned, {}, {failures} failure{} in {entries} entr{}",
             counted(jails, "jail"),
-            self.progress.entries
-        );
+            if failures == 1 { "" } else { "s" },
+            if entries == 1 { "y" } else { "ies" },
+        ));
         if self.readings.catching_up() {
             text.push_str("; catching up");
         }

@@ -4,6 +4,7 @@ use crate::bus::{BanRow, JailView, Page};
 use crate::config::{Jail, Settings};
 use crate::engine::ban::JailName;
 use crate::engine::jail::scope::Scope;
+use crate::engine::time::Stamp;
 use crate::engine::warden::Warden;
 
 use super::plan;
@@ -47,6 +48,7 @@ fn jail_view(
         ports: jail.map(|jail| ports(&jail.scope)).unwrap_or_default(),
         enabled: jail.is_none_or(|jail| jail.enabled),
         paused: warden.is_paused(&name),
+        paused_until: warden.paused_until(&name).unwrap_or(Stamp::EPOCH),
         currently_failing: count(figures.failing),
         failures_total: figures.failures,
         currently_banned: count(warden.roster().count_of(&name)),
@@ -66,6 +68,11 @@ fn ports(scope: &Scope) -> Vec<String> {
         .iter()
         .flat_map(|protocol| ports.ranges().iter().map(move |ports| format!("{}/{protocol}", range(ports))))
         .collect()
+}
+
+/// The names of the jails that run, the built-in one left aside.
+pub fn running_names(settings: &Settings) -> Vec<JailName> {
+    plan::enabled(settings).map(|jail| jail.name.clone()).collect()
 }
 
 /// How many jails run, the built-in one left aside.

@@ -13,6 +13,7 @@ mod stream;
 mod suppressed;
 mod sys;
 mod watch;
+mod written;
 
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use feed::read_between;
 pub use handle::Handle;
 pub use source::{Source, senders};
 pub use suppressed::Suppressed;
+pub use written::last_written;
 
 /// What is done with the entries: the filters of all jails.
 pub trait Examine: Send {

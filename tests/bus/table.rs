@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use banish::bus::{
-    Answer, Attempted, BanRow, Bus, BusAddress, BusError, FirewallState, JailView, ManagerView, News, Page, Problem,
-    Refusal, Request, Severity,
+    Answer, Attempted, BanRow, Bus, BusAddress, BusError, Configuration, FirewallState, JailView, ManagerView, News,
+    Page, Problem, Refusal, Request, Severity,
 };
 use banish::engine::ban::{Ban, Cause, End, JailName, Place};
 use banish::engine::roster::State;
@@ -30,7 +30,6 @@ pub fn name(text: &str) -> JailName {
     text.parse().unwrap()
 }
 
-#[derive(Default)]
 pub struct Table {
     pub bans: BTreeMap<Place, Ban>,
     pub total: u64,
@@ -42,9 +41,39 @@ pub struct Table {
     pub paused: BTreeMap<JailName, Option<Duration>>,
     /// Failed logins that were told of.
     pub attempts: BTreeMap<(JailName, IpAddr), u32>,
+    /// Jails that are not enabled.
+    pub disabled: BTreeSet<JailName>,
+    pub configuration: Configuration,
+    pub left_out: Vec<String>,
+    pub reload_refused: Stamp,
+    /// What a check finds beside a warning: its text for who may see addresses, and for others.
+    pub error: Option<(Option<JailName>, String, String)>,
+    pub no_longer_running: Vec<String>,
     /// What the next reload finds: jails, or problems.
     pub next: Option<Result<Vec<JailName>, String>>,
     waiting: Vec<Answer<Result<State, Refusal>>>,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table {
+            bans: BTreeMap::new(),
+            total: 0,
+            jails: BTreeSet::new(),
+            looks: 0,
+            orders: Vec::new(),
+            paused: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            disabled: BTreeSet::new(),
+            configuration: Configuration::Current,
+            left_out: Vec::new(),
+            reload_refused: Stamp::EPOCH,
+            error: None,
+            no_longer_running: Vec::new(),
+            next: None,
+            waiting: Vec::new(),
+        }
+    }
 }
 
 impl Table {
@@ -131,6 +160,11 @@ async fn serve(mut inbox: mpsc::Receiver<Request>, table: Arc<Mutex<Table>>, bus
                     last_entry: NOW,
                     catching_up: false,
                     firewall_state: FirewallState::Armed,
+                    configuration: table.configuration,
+                    configuration_since: NOW,
+                    left_out: table.left_out.clone(),
+                    no_longer_running: table.no_longer_running.clone(),
+                    reload_refused: table.reload_refused,
                 });
             }
             Request::Reload { answer, .. } => match table.next.take() {
@@ -147,12 +181,18 @@ async fn serve(mut inbox: mpsc::Receiver<Request>, table: Arc<Mutex<Table>>, bus
                     let _ = answer.send(Ok(()));
                 }
             },
-            Request::Check { answer } => {
-                let _ = answer.send(vec![Problem {
+            Request::Check { whole, answer } => {
+                let error = table.error.clone().map(|(jail, text, public)| Problem {
+                    severity: Severity::Error,
+                    jail,
+                    text: if whole { text } else { public },
+                });
+                let warning = Problem {
                     severity: Severity::Warning,
                     jail: Some(name("sshd")),
                     text: "port 22 is open to all".into(),
-                }]);
+                };
+                let _ = answer.send(error.into_iter().chain([warning]).collect());
             }
         }
     }
@@ -207,7 +247,11 @@ fn lift(table: &mut Table, bus: &Bus, uid: u32, whom: impl Fn(&Place) -> bool) -
 }
 
 fn list(table: &Table, page: &Page) -> Result<Vec<BanRow>, Refusal> {
-    if let Some(jail) = page.jail.as_ref().filter(|jail| !table.jails.contains(*jail)) {
+    if let Some(jail) = page
+        .jail
+        .as_ref()
+        .filter(|jail| !table.jails.contains(*jail) && !table.left_out.iter().any(|name| name == jail.as_str()))
+    {
         return Err(Refusal::NoSuchJail(format!("no jail is named {jail:?}")));
     }
     let rows = table.bans.iter().filter(|(place, _)| page.after.as_ref().is_none_or(|after| *place > after));
@@ -225,8 +269,12 @@ fn view(table: &Table, name: &JailName) -> JailView {
         find_time: Duration::from_secs(600),
         ban_time: Length::Permanent,
         ports: vec!["ssh".into()],
-        enabled: true,
+        enabled: !table.disabled.contains(name),
         paused: table.paused.contains_key(name),
+        paused_until: table
+            .paused
+            .get(name)
+            .map_or(Stamp::EPOCH, |length| NOW.after(length.map_or(Length::Permanent, Length::For))),
         currently_failing: 3,
         failures_total: 40,
         currently_banned: table.bans.keys().filter(|place| place.jail == *name).count() as u32,

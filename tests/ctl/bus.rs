@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use banish::bus::News;
+use banish::bus::{Configuration, News};
 use banish::engine::ban::{Ban, Cause, End};
 use banish::engine::time::{Length, Stamp};
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ async fn counting_is_paused_resumed_told_of_and_forgotten() {
     assert_eq!(said(&["pause", "sshd"]).await, "Jail sshd counts nothing until it is resumed.\n");
     assert_eq!(world.table().paused[&name("sshd")], None);
     assert!(said(&["status"]).await.contains("\nsshd             paused "));
-    assert!(said(&["status", "sshd"]).await.contains("     State: paused\n"));
+    assert!(said(&["status", "sshd"]).await.contains("     State: paused until it is resumed\n"));
     let jail = objects(&on(&bus, &["status", "sshd", "--json"]).await).remove(0);
     assert_eq!((&jail["enabled"], &jail["paused"]), (&json!(true), &json!(true)));
     let output = on(&bus, &["pause", "sshd", "--for", "1h", "--json"]).await;
@@ -256,6 +256,54 @@ async fn bash_offers_who_is_banned() {
     // bash replaces what stands behind the last colon.
     assert_eq!(offered("2001:d").await, ["db8::/64"]);
     assert!(!offered("--jail sshd ").await.contains(&"192.0.2.1".into()));
+}
+
+#[tokio::test]
+async fn what_is_wrong_comes_first_and_jails_left_out_have_a_row_of_their_own() {
+    let (bus, world) = open().await;
+    {
+        let mut table = world.table();
+        table.configuration = Configuration::Incomplete;
+        table.left_out = vec!["web".into(), "x\u{1b}y".into()];
+        let (text, public) =
+            ("/etc/x.toml:2:1: jail.web.port: \u{1b}[2J", "/etc/x.toml:2:1: jail.web.port is in error");
+        table.error = Some((Some(name("web")), text.into(), public.into()));
+        table.disabled.insert(name("nginx-http.auth"));
+    }
+    let output = on(&bus, &["status"]).await;
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("\nweb  LEFT OUT  /etc/x.toml:2:1: jail.web.port: \\u{1b}[2J\n"), "{shown}");
+    assert!(shown.contains("\nx\\u{1b}y  LEFT OUT  ") && !shown.contains('\u{1b}'), "{shown}");
+    assert!(!shown.contains("nginx") && shown.ends_with("\n1 more is disabled: --all\n"), "{shown}");
+    assert!(shown.contains("\n  Doubtful: 1 warning: banishctl check\n"), "{shown}");
+    assert!(text(&on(&bus, &["status", "--all"]).await.stdout).contains("\nnginx-http.auth  disabled "));
+    let whole = objects(&on(&bus, &["status", "--json"]).await).remove(0);
+    assert_eq!((&whole["configuration"], &whole["left_out"][0]), (&json!("incomplete"), &json!("web")));
+    assert_eq!((whole["jails"].as_array().unwrap().len(), &whole["reload_refused_usec"]), (3, &Value::Null));
+    assert_eq!(whole["findings"][0]["severity"], "error");
+
+    let output = on(&bus, &["status", "web"]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).contains("LEFT OUT") && text(&output.stdout).contains("jail.web.port: "));
+    let output = on(&bus, &["status", "nginx-http.auth"]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).contains("[jail.nginx-http.auth] and enabled = true"));
+    assert_eq!(on(&bus, &["check"]).await.status.code(), Some(1));
+
+    world.table().error = Some((None, "the reload of now was refused".into(), "x".into()));
+    let shown = text(&on(&bus, &["status"]).await.stdout);
+    assert_eq!(shown.lines().nth(1), Some("     Wrong: the reload of now was refused"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_reload_tells_of_jails_that_no_longer_run() {
+    let (bus, world) = open().await;
+    world.table().no_longer_running = vec!["web".into()];
+    let output = on(&bus, &["reload"]).await;
+    assert_eq!(text(&output.stdout), "The new configuration is in force.\nJail web no longer runs.\n");
+    let told = objects(&on(&bus, &["reload", "--json"]).await);
+    assert_eq!(told, [json!({ "reloaded": true, "no_longer_running": ["web"] })]);
 }
 
 #[tokio::test]

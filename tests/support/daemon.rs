@@ -60,10 +60,15 @@ impl Running {
     }
 
     /// … by this command.
-    pub fn start_as(mut command: Command, root: &Path, patience: Duration) -> Running {
+    pub fn start_as(command: Command, root: &Path, patience: Duration) -> Running {
+        Running::start_on("none", command, root, patience)
+    }
+
+    /// … on the bus at this address.
+    pub fn start_on(bus: &str, mut command: Command, root: &Path, patience: Duration) -> Running {
         let said = root.join("said");
         let log = std::fs::File::create(&said).unwrap();
-        command.args(["--bus-address", "none"]).stdout(Stdio::null()).stderr(log);
+        command.args(["--bus-address", bus]).stdout(Stdio::null()).stderr(log);
         let running = Running { process: command.spawn().unwrap(), said, patience };
         until_within(patience, "it has caught up", || running.has_said("caught up"));
         running

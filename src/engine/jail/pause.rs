@@ -72,6 +72,11 @@ impl Pauses {
         self.running.contains_key(jail)
     }
 
+    /// When its pause ends, if it is paused.
+    pub fn running_until(&self, jail: &JailName) -> Option<Stamp> {
+        self.running.get(jail).copied()
+    }
+
     /// Was the jail paused when this was logged?
     pub fn covers(&self, jail: &JailName, stamp: Stamp) -> bool {
         self.all.iter().any(|pause| pause.since <= stamp && stamp < pause.until && pause.jail == *jail)

@@ -255,6 +255,11 @@ impl Warden {
         self.pauses.is_running(jail)
     }
 
+    /// Until when the jail is paused, if it is; [`Stamp::NEVER`] until it is resumed.
+    pub fn paused_until(&self, jail: &JailName) -> Option<Stamp> {
+        self.pauses.running_until(jail)
+    }
+
     /// All pauses that still matter.
     pub fn pauses(&self) -> impl Iterator<Item = &Pause> {
         self.pauses.iter()
