@@ -191,12 +191,15 @@ impl Daemon {
         if self.reads_live()
             && let Some(since) = unstored(self.log.logged(), clock::now(), journal::last_written)
         {
+            let nothing = match since {
+                Stamp::EPOCH => "this machine's journal has no file".to_owned(),
+                since => format!("nothing was written to this machine's journal since {}", clock::show(since)),
+            };
             say(
                 Severity::Error,
                 &format!(
-                    "nothing was written to this machine's journal since {}, though banishd has logged since: no failed \
-                     login is seen; does systemd-journald run, and does Storage= in journald.conf let it keep anything?",
-                    clock::show(since)
+                    "{nothing}, though banishd has logged since: no failed login is seen; does systemd-journald run, and \
+                     does Storage= in journald.conf let it keep anything?"
                 ),
             );
         }
@@ -252,6 +255,7 @@ mod tests {
         let at = |seconds: u64| Stamp::from_usec(seconds * 1_000_000);
         let written = |seconds| move || Some(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(unstored(Some(at(100)), at(200), written(50)), Some(at(50)));
+        assert_eq!(unstored(Some(at(100)), at(200), written(0)), Some(Stamp::EPOCH), "it never kept anything");
         assert_eq!(unstored(Some(at(100)), at(200), written(101)), None);
         assert_eq!(unstored(Some(at(100)), at(200), written(100)), None, "a file's clock is coarse");
         assert_eq!(unstored(Some(at(100)), at(110), written(50)), None, "journald may be behind");

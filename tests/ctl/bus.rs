@@ -34,9 +34,13 @@ async fn on_with(bus: &PrivateBus, words: &[&str], environment: &[(&str, &str)])
 async fn bans_are_made_shown_and_lifted() {
     let (bus, world) = open().await;
     let output = on(&bus, &["ban", "192.0.2.1", "--time", "1h", "--reason", "no\u{1b}[2J\nise"]).await;
-    assert_eq!(text(&output.stdout), "192.0.2.1 is banned in jail manual.\n");
+    let told = text(&output.stdout);
+    assert!(told.starts_with("192.0.2.1 is banned in jail manual until ") && told.ends_with(".\n"), "{told}");
     let output = on(&bus, &["ban", "2001:db8::/64", "-j", "sshd", "-t", "permanent", "--json"]).await;
-    assert_eq!(objects(&output), [json!({ "subject": "2001:db8::/64", "jail": "sshd", "state": "banned" })]);
+    assert_eq!(
+        objects(&output),
+        [json!({ "subject": "2001:db8::/64", "jail": "sshd", "state": "banned", "until": Value::Null })]
+    );
     {
         let orders = &world.table().orders;
         assert_eq!(orders[0].length, Some(Length::For(Duration::from_secs(3600))));
@@ -60,7 +64,7 @@ async fn bans_are_made_shown_and_lifted() {
     let output = on(&bus, &["unban", "192.0.2.1"]).await;
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), "banishctl: 192.0.2.1 is not banned\n".into()));
     let output = on(&bus, &["unban", "--all", "--jail", "sshd", "--json"]).await;
-    assert_eq!(objects(&output), [json!({ "lifted": 1 })]);
+    assert_eq!(objects(&output), [json!({ "subject": Value::Null, "lifted": 1 })]);
     assert_eq!(text(&on(&bus, &["list"]).await.stdout), "0 bans listed.\n");
 }
 
@@ -333,7 +337,7 @@ async fn a_missing_right_is_named() {
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(4), "{words:?}: {said}");
-        assert!(said.starts_with(&format!("banishctl: not allowed: this needs the right {right}, ")), "{said}");
+        assert!(said.starts_with("banishctl: not allowed: ") && said.contains(&format!("action {right})")), "{said}");
     }
 }
 

@@ -221,7 +221,7 @@ fn a_jails_filter_comes_with_its_mode_and_its_journalmatch() {
     assert_eq!(told, [json!(false), json!(true)]);
     let output = on("jj");
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).starts_with("no jail \"jj\"; did you mean j?\n"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).starts_with("there is no jail \"jj\"; did you mean j?\n"), "{}", text(&output.stderr));
     assert!(text(&on("k").stderr).contains("jail.d/k.toml") || text(&on("k").stderr).contains("jail.k"));
 }
 
