@@ -677,7 +677,7 @@ async fn polkit_decides_for_everybody_else() {
         (ban("192.0.2.1", ""), "without a password"),
         (ban("192.0.2.2", "sshd"), "without a password"),
         (call(&["Reload"]), "without a password"),
-        (call(&["Unban", "ss", "192.0.2.1", ""]), "you may not lift bans"),
+        (call(&["Unban", "ss", "192.0.2.1", ""]), "you are not authorized to lift bans"),
     ] {
         let output = bus.busctl(NOBODY, &args).await;
         assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{args:?}: {output:?}");

@@ -103,9 +103,9 @@ async fn ask(
         Ok(())
     } else if result.is_challenge {
         Err(Refusal::NotAuthorized(format!(
-            "you may not {deed} without a password (polkit action {action}), and there is no way to ask for it here; use sudo"
+            "you are not authorized to {deed} without a password (polkit action {action}), and there is no way to ask for it here; use sudo"
         )))
     } else {
-        Err(Refusal::NotAuthorized(format!("you may not {deed} (polkit action {action})")))
+        Err(Refusal::NotAuthorized(format!("you are not authorized to {deed} (polkit action {action})")))
     }
 }

@@ -51,7 +51,7 @@ pub async fn ban(global: &Global, args: &BanArgs) -> Result<Status> {
     let mut screen = Screen::short(global);
     if global.json {
         let until = stamp_json(until.usec());
-        screen.json(&json!({ "subject": subject, "jail": jail.as_str(), "state": state, "until": until }))?;
+        screen.json(&json!({ "subject": subject, "jail": jail.as_str(), "state": state, "until_usec": until }))?;
     } else {
         match state.as_str() {
             "banned" => writeln!(screen, "{subject} is banned in jail {jail} {end}.")?,

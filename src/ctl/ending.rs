@@ -111,11 +111,11 @@ mod tests {
     fn a_missing_right_is_named() {
         let error = refused(
             "org.banish1.ban",
-            Refusal::NotAuthorized("you may not ban (polkit action org.banish1.ban)".into()),
+            Refusal::NotAuthorized("you are not authorized to ban (polkit action org.banish1.ban)".into()),
         );
         let (status, text) = verdict(&error);
         assert_eq!(status, Status::NotAllowed);
-        let expected = "not allowed: you may not ban (polkit action org.banish1.ban)";
+        let expected = "not allowed: you are not authorized to ban (polkit action org.banish1.ban)";
         assert_eq!(text.as_deref(), Some(expected));
     }
 

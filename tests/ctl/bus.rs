@@ -39,7 +39,7 @@ async fn bans_are_made_shown_and_lifted() {
     let output = on(&bus, &["ban", "2001:db8::/64", "-j", "sshd", "-t", "permanent", "--json"]).await;
     assert_eq!(
         objects(&output),
-        [json!({ "subject": "2001:db8::/64", "jail": "sshd", "state": "banned", "until": Value::Null })]
+        [json!({ "subject": "2001:db8::/64", "jail": "sshd", "state": "banned", "until_usec": Value::Null })]
     );
     {
         let orders = &world.table().orders;
