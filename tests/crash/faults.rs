@@ -330,8 +330,11 @@ fn a_ledger_that_is_deleted_and_unreadable_is_made_anew_from_what_is_known() {
         Database::open(&path).unwrap().execute_batch(past).unwrap();
         let daemon = Daemon::start(world);
         assert_eq!((daemon.ban("203.0.113.1"), daemon.attacked_by("192.0.2.1")), ("banned".into(), "banned".into()));
-        std::fs::File::options().write(true).open(&path).unwrap().set_len(4_096).unwrap();
+        daemon.is_saved();
+        // Removed first: what is still written then finds the file gone, not damaged.
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
+        file.set_len(4_096).unwrap();
         assert_eq!(daemon.ban("203.0.113.2"), "unsaved");
         daemon.says("ledger.db is gone: somebody removed or replaced it");
         daemon.says("cannot write the ledger: the ledger");
