@@ -10,7 +10,7 @@ use super::filters::Filters;
 use super::journals::Journals;
 use super::merged::{Item, Merged, Table, excerpt};
 use super::port::Services;
-use super::problem::{Problem, Severity};
+use super::problem::{NO_JAIL_RUNS, Problem, Severity};
 use super::settings::{Jail, Settings};
 use super::words::{SETTINGS, about_unknown, nearest};
 use crate::engine::ban::JailName;
@@ -201,7 +201,7 @@ impl Jails {
         }
         if let Some(because) = doubts.for_all().filter(|_| spared) {
             let what = because.place.as_ref().map_or_else(|| because.key.clone(), ToString::to_string);
-            let text = format!("no jail runs, for {what} is in error and concerns them all");
+            let text = format!("{NO_JAIL_RUNS} {what} is in error and concerns them all");
             problems.push(Problem { severity: Severity::Error, place: None, key: String::new(), jail: None, text });
         }
         (jails, left_out)

@@ -65,7 +65,16 @@ pub struct Problem {
     pub text: String,
 }
 
+/// How the text of the error begins that follows of one outside of all jails.
+pub(super) const NO_JAIL_RUNS: &str = "no jail runs, for";
+
 impl Problem {
+    /// `true` if it is no mistake of its own, but tells what follows of one for the jails of these files. Where another
+    /// configuration runs it does not hold.
+    pub fn is_consequence(&self) -> bool {
+        self.place.is_none() && self.text.starts_with(NO_JAIL_RUNS)
+    }
+
     /// An error about a file or directory as a whole.
     pub(super) fn about_file(place: Place, text: impl Into<String>) -> Problem {
         Problem { severity: Severity::Error, place: Some(place), key: String::new(), jail: None, text: text.into() }

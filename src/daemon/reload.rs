@@ -74,7 +74,9 @@ impl Daemon {
 
     /// Takes the new configuration over, or says what is wrong with it.
     pub(super) async fn reloaded(&mut self, load: Load) {
-        let Load { loaded, by, answer } = load;
+        let Load { mut loaded, by, answer } = load;
+        // What runs goes on running.
+        loaded.problems.retain(|problem| !problem.is_consequence());
         for problem in &loaded.problems {
             self.log.tell(Record::problem(problem));
         }

@@ -21,7 +21,7 @@ use super::standing::{self, Standing};
 use super::upkeep::Agenda;
 use super::{Daemon, Inbox, OwnAddresses, Progress, StartError, clock, notify, plan, protect, views};
 use crate::bus::{self, Bus, BusAddress};
-use crate::config::{self, Layout, Loaded, SourceName};
+use crate::config::{self, Layout, Loaded, Problem, SourceName};
 use crate::engine::ban::{Ban, End, JailName};
 use crate::engine::warden::Warden;
 use crate::firewall::Firewall;
@@ -289,9 +289,11 @@ pub struct Chosen {
 /// Where a dry run is given a configuration that is in error: nobody is cut off by stopping that.
 pub fn settings(options: &Options, log: &Log) -> Result<Chosen, StartError> {
     let loaded = config::load_to_run(&layout(options));
-    for problem in &loaded.problems {
-        log.tell(Record::problem(problem));
-    }
+    let tell = |problems: &[Problem]| {
+        for problem in problems {
+            log.tell(Record::problem(problem));
+        }
+    };
     if options.dry_run {
         if loaded.any_error() {
             let problems = loaded.problems.iter().map(ToString::to_string).collect();
@@ -301,13 +303,17 @@ pub fn settings(options: &Options, log: &Log) -> Result<Chosen, StartError> {
     }
     let former = Former::read(&options.state);
     if !loaded.any_error() {
+        tell(&loaded.problems);
         // What is damaged is written anew.
         let ran = former.ok().flatten().map(|former| former.jails).unwrap_or_default();
         return Ok(Chosen { standing: Standing::of_files(&loaded), loaded, ran });
     }
     let former = former.and_then(|former| former.map(|former| Ok((former.load()?, former.since))).transpose());
+    let mut problems = loaded.problems.clone();
+    problems.retain(|problem| !problem.is_consequence() || !matches!(former, Ok(Some(_))));
+    tell(&problems);
     let (standing, concerned) = match &former {
-        Ok(Some((_, since))) => (Standing::of_former(*since, loaded.problems.clone()), standing::concerned(&loaded)),
+        Ok(Some((_, since))) => (Standing::of_former(*since, problems), standing::concerned(&loaded)),
         Ok(None) => (Standing::of_part(&loaded, None), Vec::new()),
         Err(error) => (Standing::of_part(&loaded, Some(error)), Vec::new()),
     };
