@@ -52,7 +52,11 @@ pub fn check(global: &Global) -> Result<Status> {
         let missing: Vec<&str> =
             loaded.left_out.iter().filter(|jail| jail.enabled).map(|jail| jail.jail.as_str()).collect();
         if !missing.is_empty() {
-            writeln!(screen, "Until this is mended, a start leaves out: {}.", shown(&missing.join(", ")))?;
+            writeln!(
+                screen,
+                "Until this is mended, a start runs the configuration that was last in force. Where none is kept, it leaves out: {}.",
+                shown(&missing.join(", "))
+            )?;
         }
         if judged == Judged::Unreachable {
             writeln!(screen, "Read with root's rights: the daemon's user banish cannot reach the directory.")?;
