@@ -40,6 +40,11 @@ impl Stamp {
     pub fn since(self, earlier: Stamp) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+
+    /// How long it takes between the two, whichever is the earlier.
+    pub fn apart(self, other: Stamp) -> Duration {
+        Duration::from_micros(self.0.abs_diff(other.0))
+    }
 }
 
 impl fmt::Debug for Stamp {

@@ -112,7 +112,7 @@ impl Origins {
 
     /// Gives up what has waited too long, as of `now`.
     pub(super) fn pass(&mut self, now: Stamp) {
-        self.waiting.retain(|one| apart(one.evidence.stamp, now) <= WAIT);
+        self.waiting.retain(|one| one.evidence.stamp.apart(now) <= WAIT);
     }
 
     /// What is held back, if anything is.
@@ -136,10 +136,6 @@ impl Origins {
             processes.iter().for_each(|(process, stamp)| self.seen.see(*process, *stamp));
         }
     }
-}
-
-fn apart(one: Stamp, other: Stamp) -> Duration {
-    Duration::from_micros(one.usec().abs_diff(other.usec()))
 }
 
 impl Identity {
@@ -187,7 +183,7 @@ impl Seen {
     fn vouches(&self, process: Process, stamp: Stamp) -> bool {
         let last = self.last.filter(|(last, _)| *last == process).map(|(_, seen)| seen);
         let seen = last.or_else(|| self.young.get(&process).or_else(|| self.old.get(&process)).copied());
-        seen.is_some_and(|seen| apart(seen, stamp) <= LIFE)
+        seen.is_some_and(|seen| seen.apart(stamp) <= LIFE)
     }
 
     /// All that were seen within [`LIFE`] of the latest, in the order of their stamps.
@@ -195,7 +191,7 @@ impl Seen {
         let all = self.old.iter().chain(&self.young).map(|(process, stamp)| (*process, *stamp)).chain(self.last);
         let mut all: Vec<(Process, Stamp)> = all.collect();
         let latest = all.iter().map(|(_, stamp)| *stamp).max().unwrap_or_default();
-        all.retain(|(_, stamp)| apart(*stamp, latest) <= LIFE);
+        all.retain(|(_, stamp)| stamp.apart(latest) <= LIFE);
         all.sort_by_key(|(process, stamp)| (*stamp, *process));
         all
     }

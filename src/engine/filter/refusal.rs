@@ -107,8 +107,7 @@ impl Refusals {
     /// The next one that is overdue at this time, or for which there is no room.
     pub(super) fn overdue(&mut self, now: Stamp) -> Option<Refusal> {
         let (_, first) = self.open.front()?;
-        let apart = now.since(first.evidence.stamp).max(first.evidence.stamp.since(now));
-        if apart <= WAIT && self.open.len() <= self.limit {
+        if now.apart(first.evidence.stamp) <= WAIT && self.open.len() <= self.limit {
             return None;
         }
         self.open.pop_front().map(|(_, refusal)| refusal)
@@ -117,10 +116,11 @@ impl Refusals {
     /// Remembers that this one was counted.
     pub(super) fn remember(&mut self, refusal: Refusal) {
         let stamp = refusal.evidence.stamp;
-        while self.counted.front().is_some_and(|one| {
-            let apart = stamp.since(one.evidence.stamp).max(one.evidence.stamp.since(stamp));
-            apart > REMEMBERED || self.counted.len() >= self.limit
-        }) {
+        while self
+            .counted
+            .front()
+            .is_some_and(|one| stamp.apart(one.evidence.stamp) > REMEMBERED || self.counted.len() >= self.limit)
+        {
             self.counted.pop_front();
         }
         self.counted.push_back(refusal);

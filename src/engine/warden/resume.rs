@@ -90,7 +90,7 @@ impl Warden {
     ) -> Vec<Place> {
         let mut refused = Vec::new();
         for (place, until) in found {
-            let was_lifted = lifted.iter().any(|ban| ban.place == place && apart(ban.until, until) <= SAME_END);
+            let was_lifted = lifted.iter().any(|ban| ban.place == place && ban.until.apart(until) <= SAME_END);
             let wanted = match self.jails.get(&place.jail) {
                 Some(jail) => !jail.rules.allow.covers(&place.subject),
                 None => spared.contains(&place.jail),
@@ -112,7 +112,7 @@ impl Warden {
         let (held, lifted): (Vec<Ban>, Vec<Ban>) = bans.into_iter().partition(|ban| {
             self.roster
                 .at(&ban.place)
-                .is_some_and(|held| held.state == State::Provisional && apart(held.ban.until, ban.until) <= SAME_END)
+                .is_some_and(|held| held.state == State::Provisional && held.ban.until.apart(ban.until) <= SAME_END)
         });
         if held.is_empty() {
             return Default::default();
@@ -138,8 +138,4 @@ impl Warden {
         }
         adopted.into_iter().map(Decision::Ban).collect()
     }
-}
-
-fn apart(one: Stamp, other: Stamp) -> Duration {
-    one.since(other).max(other.since(one))
 }
