@@ -291,11 +291,20 @@ impl Gate {
         if uid == 0 {
             return vec![Verdict::Refuse { line, sender, serial, first: true, why }];
         }
+        self.refuse_later(uid, Refused { line, sender, serial, why }, now);
+        self.due(now)
+    }
+
+    fn refuse_later(&mut self, uid: u32, refused: Refused, now: Instant) {
         if self.refusals < REFUSALS {
             self.refusals += 1;
-            self.user(uid, now).refusals.push_back(Refused { line, sender, serial, why });
+            self.user(uid, now).refusals.push_back(refused);
         }
-        self.due(now)
+    }
+
+    /// `true` if this user may be sent more answers.
+    fn has_allowance(&mut self, uid: u32, now: Instant) -> bool {
+        uid == 0 || (self.answers.any(now) && self.user(uid, now).answers.any(now))
     }
 
     fn admit(&mut self, call: Call, uid: u32, now: Instant) -> Option<Verdict> {
@@ -318,7 +327,7 @@ impl Gate {
         if self.at_work.contains_key(&(call.sender.clone(), call.serial)) {
             return Room::None;
         }
-        if uid != 0 && !(self.answers.any(now) && self.user(uid, now).answers.any(now)) {
+        if !self.has_allowance(uid, now) {
             return Room::None;
         }
         if self.is_free(call, uid, now) {
@@ -356,13 +365,12 @@ impl Gate {
             users.rotate_left(after);
             for uid in users {
                 let Some(call) = self.user(uid, now).waiting.pop_front() else { continue };
-                if uid != 0 && !(self.answers.any(now) && self.user(uid, now).answers.any(now)) {
+                if !self.has_allowance(uid, now) {
                     self.waiting_reads -= 1;
                     refused = true;
                     let Call { line, sender, serial, silent, .. } = call;
-                    if !silent && self.refusals < REFUSALS {
-                        self.refusals += 1;
-                        self.user(uid, now).refusals.push_back(Refused { line, sender, serial, why: Why::Busy });
+                    if !silent {
+                        self.refuse_later(uid, Refused { line, sender, serial, why: Why::Busy }, now);
                     }
                     continue;
                 }
